@@ -1,0 +1,344 @@
+"""The log port over a real Kafka: one read_committed consumer and one transactional producer, rebuilt together.
+
+`group.id`, `group.instance.id` and `transactional.id` name role, input, generation and worker slot, so that a restarted
+slot takes its partitions back without a rebalance and ends its orphaned transaction at once, and a zombie is fenced.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
+from confluent_kafka import Message as KafkaMessage
+
+from consumers.ports import Listener, LogBroken, Message, Output, Partition
+from dotstream.clock import Clock
+from dotstream.errors import DotstreamError, Fatal
+from producers.kafka import KafkaConnection, translate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Who a worker is, to Kafka."""
+
+    role: str
+    generation: str
+    number: int = 0
+    prefix: str = ""
+
+    @property
+    def group(self) -> str:
+        return f"{self.prefix}dotstream-{self.role}-{self.generation}"
+
+    @property
+    def instance(self) -> str:
+        return f"{self.group}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaLogSettings:
+    """Limits of the clients. Times are seconds."""
+
+    session_timeout_s: float = 10.0
+    poll_interval_s: float = 300.0
+    transaction_timeout_s: float = 60.0
+    open_limit_s: float = 10.0
+    commit_limit_s: float = 20.0
+    queued_kbytes: int = 16_384  # fetched ahead, for all partitions together
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class KafkaLog:
+    """See `consumers.ports.Log`. One thread calls it."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        topics: Sequence[str],
+        slot: Slot,
+        clock: Clock,
+        settings: KafkaLogSettings | None = None,
+    ) -> None:
+        self._connection = connection
+        self._topics = list(topics)
+        self._slot = slot
+        self._clock = clock
+        self._settings = settings or KafkaLogSettings()
+        self._consumer: Consumer | None = None
+        self._producer: Producer | None = None
+        self._paused = False
+        self._stashed: list[Message] = []
+        self._positions: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
+        self._met: dict[Partition, int] = {}
+        self._fatal: KafkaError | None = None
+
+    def open(self, listener: Listener) -> None:
+        self.close()
+        self._fatal = None
+        self._producer = Producer(self._producer_config())
+        self._guard(lambda: self._started_producer().init_transactions(self._settings.open_limit_s))
+        consumer = Consumer(self._consumer_config())
+        self._consumer = consumer
+        self._guard(
+            lambda: consumer.subscribe(
+                self._topics,
+                on_assign=lambda c, parts: self._on_assign(c, parts, listener),
+                on_revoke=lambda _, parts: self._on_revoke(parts, listener.revoked),
+                on_lost=lambda _, parts: self._on_revoke(parts, listener.lost),
+            )
+        )
+
+    def poll(self, limit: int, wait_s: float) -> list[Message]:
+        consumer = self._started_consumer()
+        if self._paused:
+            consumer.resume(consumer.assignment())
+            self._paused = False
+        taken, self._stashed = self._stashed, []
+        if taken:
+            return taken
+        first = self._guard(lambda: consumer.poll(wait_s))
+        self._raise_if_fatal()
+        if first is None:
+            return []
+        rest = self._guard(lambda: consumer.consume(limit - 1, 0.0)) if limit > 1 else []
+        return [message for raw in (first, *rest) if (message := self._read(raw)) is not None]
+
+    def idle(self) -> None:
+        consumer = self._started_consumer()
+        if not self._paused:
+            consumer.pause(consumer.assignment())
+            self._paused = True
+        raw = self._guard(lambda: consumer.poll(0.0))
+        self._raise_if_fatal()
+        if raw is not None and (message := self._read(raw)) is not None:
+            self._stashed.append(message)
+
+    def commit(self, outputs: Sequence[Output], positions: Mapping[Partition, int]) -> None:
+        producer, consumer = self._started_producer(), self._started_consumer()
+        deadline = self._clock.monotonic() + self._settings.commit_limit_s
+        failures: list[KafkaError] = []
+        offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]
+        try:
+            producer.begin_transaction()
+            for output in outputs:
+                self._produce(producer, output, failures, deadline)
+            left = producer.flush(max(0.1, deadline - self._clock.monotonic()))
+            if left or failures:
+                raise LogBroken(f"{left} of {len(outputs)} records undelivered; {_first(failures)}")
+            metadata = consumer.consumer_group_metadata()
+            self._until(deadline, lambda t: producer.send_offsets_to_transaction(offsets, metadata, t))
+            self._until(deadline, producer.commit_transaction)
+        except KafkaException as error:
+            raise self._broken(error.args[0]) from error
+        except BufferError as error:
+            raise LogBroken(f"the producer's queue stayed full: {error}") from error
+
+    def end(self, partition: Partition) -> int:
+        consumer = self._started_consumer()
+        where = TopicPartition(*partition)
+        answer = self._guard(lambda: consumer.get_watermark_offsets(where, timeout=self._settings.open_limit_s))
+        if answer is None:
+            raise LogBroken(f"the broker did not tell the end of {partition[0]}[{partition[1]}]")
+        return int(answer[1])
+
+    def reached(self) -> Mapping[Partition, int]:
+        met, self._met = self._met, {}
+        return met
+
+    def lag(self) -> Mapping[Partition, int]:
+        if self._consumer is None:
+            return {}
+        behind: dict[Partition, int] = {}
+        for (topic, number), position in self._positions.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True) or (0, -1)
+            if high >= 0:
+                at_end = max(position, self._ends.get((topic, number), 0))
+                behind[topic, number] = max(0, high - at_end)
+        return behind
+
+    def close(self) -> None:
+        consumer, producer = self._consumer, self._producer
+        self._consumer = self._producer = None
+        self._paused = False
+        self._stashed.clear()
+        self._positions.clear()
+        self._ends.clear()
+        self._met.clear()
+        if consumer is not None:
+            consumer.close()
+        if producer is not None:
+            producer.purge()
+
+    # The edge to the clients.
+
+    def _producer_config(self) -> dict[str, Any]:
+        return self._connection.config(
+            **{
+                "client.id": self._slot.instance,
+                "transactional.id": self._slot.instance,
+                "transaction.timeout.ms": int(self._settings.transaction_timeout_s * 1000),
+                "enable.idempotence": True,
+                "acks": "all",
+                "compression.type": "lz4",
+                "linger.ms": 0,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": 2_000_000,
+            }
+        )
+
+    def _consumer_config(self) -> dict[str, Any]:
+        return self._connection.config(
+            **{
+                "client.id": self._slot.instance,
+                "group.id": self._slot.group,
+                "group.instance.id": self._slot.instance,
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "partition.assignment.strategy": "roundrobin",
+                "session.timeout.ms": int(self._settings.session_timeout_s * 1000),
+                "heartbeat.interval.ms": int(self._settings.session_timeout_s * 1000 / 5),
+                "max.poll.interval.ms": int(self._settings.poll_interval_s * 1000),
+                "queued.max.messages.kbytes": self._settings.queued_kbytes,
+                "fetch.wait.max.ms": 500,
+                "fetch.error.backoff.ms": 50,
+                "error_cb": self._on_error,
+                **self._settings.extra,
+            }
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
+        log.info("Kafka: %s", error.str())
+
+    def _raise_if_fatal(self) -> None:
+        if self._fatal is not None:
+            raise self._broken(self._fatal)
+
+    def _on_assign(self, consumer: Consumer, parts: list[TopicPartition], listener: Listener) -> None:
+        names = [(part.topic, part.partition) for part in parts]
+        starts = listener.assigned(names)
+        for part in parts:
+            part.offset = starts.get((part.topic, part.partition), part.offset)
+        consumer.assign(parts)
+        self._paused = False
+
+    def _on_revoke(self, parts: list[TopicPartition], tell: Callable[[Sequence[Partition]], None]) -> None:
+        names = [(part.topic, part.partition) for part in parts]
+        tell(names)
+        self._stashed = [m for m in self._stashed if m.source not in names]
+        for name in names:
+            self._positions.pop(name, None)
+            self._ends.pop(name, None)
+            self._met.pop(name, None)
+
+    def _read(self, raw: KafkaMessage) -> Message | None:
+        error = raw.error()
+        source = (str(raw.topic()), int(raw.partition() or 0))
+        if error is None:
+            message = _plain(raw)
+            self._positions[source] = message.offset + 1
+            return message
+        if error.code() == KafkaError._PARTITION_EOF:
+            offset = raw.offset()
+            if offset is not None and offset != OFFSET_INVALID:
+                self._ends[source] = self._met[source] = offset
+                self._positions.setdefault(source, offset)
+            return None
+        raise self._broken(error)
+
+    def _produce(self, producer: Producer, output: Output, failures: list[KafkaError], deadline: float) -> None:
+        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
+            if error is not None:
+                failures.append(error)
+
+        where = {} if output.partition is None else {"partition": output.partition}
+        while True:
+            try:
+                producer.produce(
+                    output.topic, output.value, output.key, headers=list(output.headers), on_delivery=delivered, **where
+                )
+            except BufferError:
+                if self._clock.monotonic() > deadline:
+                    raise
+                producer.poll(0.05)
+            else:
+                return
+
+    def _until(self, deadline: float, call: Callable[[float], Any]) -> None:
+        """Repeats a transactional call that the client says may be repeated as it is."""
+        while True:
+            left = deadline - self._clock.monotonic()
+            try:
+                call(max(0.1, left))
+            except KafkaException as error:
+                if not error.args[0].retriable() or left <= 0:
+                    raise
+            else:
+                return
+
+    def _broken(self, error: KafkaError) -> DotstreamError:
+        """A fenced slot or a refused configuration ends the process; after anything else both clients are rebuilt."""
+        translated = translate(error)
+        if isinstance(translated, Fatal):
+            return type(translated)(f"{self._slot.instance}: {translated}")
+        return LogBroken(str(translated))
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except KafkaException as error:
+            raise self._broken(error.args[0]) from error
+        except RuntimeError as error:
+            raise LogBroken(str(error)) from error
+
+    def _started_consumer(self) -> Consumer:
+        if self._consumer is None:
+            raise LogBroken("the log is not open")
+        return self._consumer
+
+    def _started_producer(self) -> Producer:
+        if self._producer is None:
+            raise LogBroken("the log is not open")
+        return self._producer
+
+
+def _plain(raw: KafkaMessage) -> Message:
+    _, timestamp = raw.timestamp()
+    headers = tuple((name, _bytes(data)) for name, data in raw.headers() or ())
+    key = raw.key()
+    value = raw.value()
+    return Message(
+        topic=str(raw.topic()),
+        partition=int(raw.partition() or 0),
+        offset=int(raw.offset() or 0),
+        timestamp_ms=timestamp,
+        key=None if key is None else _bytes(key),
+        value=None if value is None else _bytes(value),
+        headers=headers,
+    )
+
+
+def _bytes(data: str | bytes | None) -> bytes:
+    if data is None:
+        return b""
+    return data.encode() if isinstance(data, str) else data
+
+
+def _first(failures: Sequence[KafkaError]) -> str:
+    return failures[0].str() if failures else "the time ran out"

@@ -1,0 +1,83 @@
+"""Every metric of the stream workers, declared once: name, unit, and what to do when it looks wrong."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+FRESHNESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class WorkerMetrics:
+    """The metrics of one worker process, all labelled with its role."""
+
+    def __init__(self, role: str, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"dotstream_{name}", text, ["role", *labels], registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"dotstream_{name}", text, ["role", *labels], registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"dotstream_{name}", text, ["role", *labels], buckets=buckets, registry=registry)
+
+        self.role = role
+        self.consumed = counter("consumed_records", "Records read and settled.").labels(role)
+        self.published = counter("published_records", "Records written and committed.").labels(role)
+        self._dead = counter(
+            "dead_letters", "Records sent to the dead letters. Rising: `dotstream dead list`.", "reason"
+        )
+        self._errors = counter(
+            "retryable_errors", "Errors after which work is tried again. Rising: look at the named kind.", "kind"
+        )
+        self.rebuilds = counter("log_rebuilds", "Times the Kafka clients were rebuilt after an error.").labels(role)
+        self.batch_size = histogram("batch_records", "Records in one batch.", SIZE_BUCKETS).labels(role)
+        self._stage = histogram("stage_seconds", "Time spent in a stage of the work.", STAGE_BUCKETS, "stage")
+        self._lag = gauge("consumer_lag_records", "Records behind the end. Rising: add workers.", "topic", "partition")
+        self.oldest_seconds = gauge(
+            "oldest_unprocessed_seconds", "Age of the oldest event taken but not settled; 0 when there is none."
+        ).labels(role)
+        self._freshness = histogram(
+            "freshness_seconds", "From the event's own time to the named stage.", FRESHNESS_BUCKETS, "stage"
+        )
+        self._cache = counter("vision_cache_requests", "Look-ups of vision results by outcome.", "outcome")
+        self._triton = counter("triton_requests", "Calls to Triton by model and outcome.", "model", "outcome")
+        self._triton_retries = counter("triton_retries", "Calls to Triton that were tried again.", "model")
+        self._triton_seconds = histogram("triton_seconds", "Time of one call to Triton.", STAGE_BUCKETS, "model")
+        self._index = gauge("index_size", "What the shards of this worker hold.", "partition", "kind")
+        self._offsets = gauge("index_offset", "Applied and durable offset of a shard.", "partition", "kind")
+        self.paused = gauge("paused", "1 while the worker waits for something that is away; its log says what.").labels(
+            role
+        )
+
+    def dead(self, reason: str) -> None:
+        self._dead.labels(self.role, reason).inc()
+
+    def error(self, kind: str) -> None:
+        self._errors.labels(self.role, kind).inc()
+
+    def stage(self, name: str, seconds: float) -> None:
+        self._stage.labels(self.role, name).observe(seconds)
+
+    def lag(self, topic: str, partition: int, records: int) -> None:
+        self._lag.labels(self.role, topic, str(partition)).set(records)
+
+    def freshness(self, stage: str, milliseconds: int) -> None:
+        """Clocks differ: an event from the future counts as fresh, never as negative."""
+        self._freshness.labels(self.role, stage).observe(max(0, milliseconds) / 1000)
+
+    def cache(self, outcome: str) -> None:
+        self._cache.labels(self.role, outcome).inc()
+
+    def index(self, partition: int, *, sizes: dict[str, int], offsets: dict[str, int]) -> None:
+        for kind, value in sizes.items():
+            self._index.labels(self.role, str(partition), kind).set(value)
+        for kind, value in offsets.items():
+            self._offsets.labels(self.role, str(partition), kind).set(value)
+
+    def triton_call(self, model: str, seconds: float, outcome: str, retries: int) -> None:
+        self._triton.labels(self.role, model, outcome).inc()
+        self._triton_seconds.labels(self.role, model).observe(seconds)
+        if retries:
+            self._triton_retries.labels(self.role, model).inc(retries)

@@ -1,0 +1,100 @@
+"""From an event and what was seen in its picture to the output that carries its `ObjectRecord`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consumers.ports import Message, Output
+from dotstream.clock import Clock
+from indexer.records import delete_record, encode
+from indexer.records_pb2 import Box, Code, Colour, DetectedObject, ObjectRecord
+from producers.events import PinEvent
+from producers.headers import child_traceparent, event_headers, read_traceparent
+from triton_models.pipeline import Seen
+
+RECORD_TYPE = "dotstream.records.v1.ObjectRecord"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the vision pipeline made of one picture, with the picture's size in upright pixels."""
+
+    width: int
+    height: int
+    seen: Seen
+
+
+class RecordWriter:
+    """Builds the records of one generation.
+
+    Args:
+        topic: `objects.<generation>`.
+        detector, embedder: "name@version" of the served models.
+        feature: name of the searched code, as the index knows it.
+    """
+
+    def __init__(
+        self, *, topic: str, generation: str, detector: str, embedder: str, feature: str, source: str, clock: Clock
+    ) -> None:
+        self._topic = topic
+        self._generation = generation
+        self._detector = detector
+        self._embedder = embedder
+        self._feature = feature
+        self._source = source
+        self._clock = clock
+
+    def deleted(self, event: PinEvent, message: Message) -> Output:
+        """The delete record of an event of kind deleted."""
+        record = delete_record(event.pin_id, event.version, self._generation, self._clock.now_ms())
+        return self._output(record, message)
+
+    def live(self, event: PinEvent, look: Look, *, ref: str, sha256: bytes, message: Message) -> Output:
+        """The record of a live pin, revision 0."""
+        seen = look.seen
+        record = ObjectRecord(
+            pin_id=event.pin_id,
+            version=event.version,
+            generation=self._generation,
+            detector=self._detector,
+            embedder=self._embedder,
+            image_ref=ref,
+            image_sha256=sha256,
+            image_width=look.width,
+            image_height=look.height,
+            codes=[Code(feature=self._feature, bits=seen.code)],
+            objects=[self._object(number, seen) for number in range(len(seen.objects))],
+            colours=[Colour(rgb=rgb, share=share) for rgb, share in seen.colours],
+            board_id=event.board_id,
+            title=event.title,
+            annotations=event.annotations,
+            category_weights=dict(event.category_weights),
+            buyable=event.buyable,
+            link=event.link,
+            event_time=event.event_time,
+            recorded_at=self._clock.now_ms(),
+        )
+        return self._output(record, message)
+
+    def _object(self, number: int, seen: Seen) -> DetectedObject:
+        found = seen.objects[number]
+        x0, y0, x1, y1 = found.box
+        return DetectedObject(
+            index=number,
+            box=Box(x0=x0, y0=y0, x1=x1, y1=y1),
+            label=found.label,
+            score=found.score,
+            source=DetectedObject.SOURCE_DETECTOR,
+            codes=[Code(feature=self._feature, bits=found.code)],
+        )
+
+    def _output(self, record: ObjectRecord, message: Message) -> Output:
+        headers = event_headers(
+            kind="deleted" if record.deleted else "updated",
+            event_id=f"{record.generation}/{record.pin_id}/{record.version}/{record.revision}",
+            source=self._source,
+            type=RECORD_TYPE,
+            time_ms=record.recorded_at,
+            traceparent=child_traceparent(read_traceparent(message.headers)),
+        )
+        return Output(self._topic, record.pin_id.encode(), encode(record), tuple(headers))

@@ -1,0 +1,1 @@
+"""What people ask: search, dots, lineage, the HTTP API and the page."""

@@ -1,0 +1,48 @@
+"""The one error tree: what may be tried again, what goes to the dead letters, what stops a worker.
+
+    DotstreamError
+    ├── Retryable        the same call may succeed later: broker, Triton or disk away, time run out
+    │   └── Unavailable  the other side refuses or is gone; a circuit breaker may open
+    ├── Poison           this input will never succeed: dead letter with its reason
+    └── Fatal            going on would be wrong: the process says why and ends
+        └── Misconfigured  a setting, file or version must be changed by a person first
+
+Errors of Kafka, gRPC, RocksDB, decoders and HTTP are translated at one edge each:
+producers/kafka.py, triton_models/client.py, indexer/catalogue.py, triton_models/pictures.py, consumers/fetch.py.
+"""
+
+from __future__ import annotations
+
+
+class DotstreamError(Exception):
+    """The root of every error that dotstream raises on purpose."""
+
+
+class Retryable(DotstreamError):
+    """The same call may succeed later."""
+
+
+class Unavailable(Retryable):
+    """The other side refuses or is gone."""
+
+
+class Poison(DotstreamError):
+    """This input will never succeed; it belongs in the dead letters.
+
+    Args:
+        reason: a stable slug in snake_case, the label under which dead letters are counted.
+        detail: what was found and what was expected, for a person.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Fatal(DotstreamError):
+    """Going on would be wrong; the worker stops."""
+
+
+class Misconfigured(Fatal):
+    """A setting, file or version must be changed by a person first; the message says which and how."""

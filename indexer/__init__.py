@@ -1,0 +1,1 @@
+"""What remembers: object and dot records, Hamming shards, catalogue, readers, signals, the picture store."""

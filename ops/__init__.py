@@ -1,0 +1,1 @@
+"""What runs it: command line, settings, topics, the local stack, metrics, benchmarks."""

@@ -1,0 +1,1 @@
+"""The commands of `dotstream`, one module each; ops/cli mounts them."""

@@ -1,0 +1,226 @@
+"""Every setting of dotstream, declared once: name, type, default, limits and what it is for.
+
+`ops/settings.py` fills these models from the command line, environment, file and running stack; `dotstream config show`
+prints them with the texts below. Core code never sees them: ops hands it plain values.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_settings import NoDecode
+
+from dotstream.errors import Misconfigured
+from producers.kafka import KafkaConnection
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LOOPBACK = ("127.", "localhost", "[::1]", "::1")
+
+
+def _words(value: object) -> object:
+    """Lists may be written `a,b` in the environment, and as arrays in the file."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
+Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_words)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, and a name that is not declared is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kafka(Section):
+    bootstrap: str = Field(
+        default="", description="host:port of the brokers, joined by commas; empty: the local stack's"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="how clients are let in"
+    )
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="", description="with SASL_*"
+    )
+    sasl_username: str = Field(default="", description="with SASL_*")
+    sasl_password_file: Path | None = Field(
+        default=None, description="file that holds the password; it is never logged"
+    )
+    ca_file: Path | None = Field(
+        default=None, description="PEM of the authority that signed the brokers; none: the system's"
+    )
+    certificate_file: Path | None = Field(default=None, description="PEM of this client's certificate")
+    key_file: Path | None = Field(default=None, description="PEM of this client's key")
+    key_password_file: Path | None = Field(
+        default=None, description="file that holds the key's password; it is never logged"
+    )
+    session_timeout_s: Seconds = Field(
+        default=10.0, description="after so long without a sign a worker has left its group"
+    )
+
+    def connection(self) -> KafkaConnection:
+        """What producers, consumers and administration connect with; reads the files of secrets.
+
+        Raises:
+            Misconfigured: there is no address, or a file cannot be read.
+        """
+        if not self.bootstrap:
+            raise Misconfigured("no Kafka address: start a local stack (dotstream up) or set kafka.bootstrap")
+        security = {
+            "security.protocol": "" if self.security_protocol == "PLAINTEXT" else self.security_protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": _secret("kafka.sasl_password_file", self.sasl_password_file),
+            "ssl.ca.location": str(self.ca_file or ""),
+            "ssl.certificate.location": str(self.certificate_file or ""),
+            "ssl.key.location": str(self.key_file or ""),
+            "ssl.key.password": _secret("kafka.key_password_file", self.key_password_file),
+        }
+        return KafkaConnection(self.bootstrap, {name: value for name, value in security.items() if value})
+
+
+def _secret(name: str, path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text().rstrip("\r\n")
+    except OSError as error:
+        raise Misconfigured(f"{name}: cannot read {path} ({error.strerror})") from error
+
+
+class Topics(Section):
+    prefix: str = Field(default="", description="put before the name of every topic, group and transactional id")
+    pins_partitions: Count = Field(default=4, description="of pins and pins.backfill")
+    events_partitions: Count = Field(default=4, description="of saves, engagements and tags")
+    objects_partitions: Count = Field(
+        default=4, description="of objects.<generation> and dots; never changes in a generation"
+    )
+    replication: Annotated[int, Field(ge=-1)] = Field(
+        default=-1, description="replicas of a partition; -1: the broker's own"
+    )
+    pins_retention_hours: Count = Field(
+        default=168, description="how long pins, pins.backfill and their dead letters are kept"
+    )
+    events_retention_hours: Count = Field(default=720, description="how long saves, engagements and tags are kept")
+    max_message_bytes: Annotated[int, Field(ge=65_536)] = Field(
+        default=1_048_576, description="largest record of the input topics; dead letters may have 64 KB more"
+    )
+
+
+class Triton(Section):
+    address: str = Field(default="", description="host:port of Triton's gRPC; empty: the local stack's server")
+    detector: str = Field(default="ssd_mobilenet_v2", description="model that gives boxes, labels and scores")
+    embedder: str = Field(default="efficientnet_lite0", description="model that gives binary codes")
+    deadline_s: Seconds = Field(default=10.0, description="time limit of one call to a model")
+    shared_memory: bool | None = Field(default=None, description="pictures by shared memory; none: when on loopback")
+
+    @property
+    def co_located(self) -> bool:
+        """Whether pictures go by shared memory: as set, else when the address is of this machine."""
+        return self.address.startswith(_LOOPBACK) if self.shared_memory is None else self.shared_memory
+
+
+class Pictures(Section):
+    store: str = Field(
+        default="", description="URL of the store (file:///…, s3://…, memory://); empty: in the data folder"
+    )
+    max_bytes: Count = Field(default=20_000_000, description="largest picture file")
+    max_pixels: Count = Field(default=40_000_000, description="most pixels of one picture")
+    max_side: Count = Field(default=16_384, description="longest side in pixels")
+    min_side: Count = Field(default=8, description="shortest side in pixels")
+
+
+class Fetch(Section):
+    schemes: Words = Field(default=("https",), description="allowed in picture URLs: https, http, file, s3")
+    hosts: Words = Field(default=(), description="only these hosts, or all when empty")
+    ports: Ports = Field(default=(443,), description="allowed ports of http and https")
+    buckets: Words = Field(default=(), description="buckets from which object-store keys may be read")
+    file_roots: Words = Field(default=(), description="folders below which file URLs may point")
+    private_networks: bool = Field(default=False, description="allow hosts whose addresses are not global")
+    timeout_s: Seconds = Field(default=10.0, description="for one picture, redirects included")
+
+
+class Vision(Section):
+    batch_max: Count = Field(default=16, description="events in one batch and transaction")
+    concurrency: Count = Field(default=3, description="batches worked on at once")
+    window: Count = Field(
+        default=6, description="batches in flight, the finished ones that wait for their turn included"
+    )
+    prepare_threads: Count = Field(default=4, description="threads that fetch and decode pictures")
+    detection_threshold: Share = Field(default=0.3, description="objects below this score are left out")
+    max_objects: Count = Field(default=16, description="objects kept of one picture, best first")
+    crop_margin: Share = Field(default=0.0, description="share of an object's box added on each side of its crop")
+    cache_pictures: Annotated[int, Field(ge=0)] = Field(default=1_000_000, description="results kept by picture sha256")
+
+
+class Index(Section):
+    segment_slots: Count = Field(default=65_536, description="codes in one segment file")
+    sync_ms: Count = Field(default=100, description="longest time between a record's application and its fsync")
+    batch_max: Count = Field(default=512, description="records applied in one commit")
+    republish_per_s: Count = Field(default=1_000, description="winners published again each second, at most")
+    lease_s: Seconds = Field(default=5.0, description="a reader that has not renewed for so long refuses to answer")
+    lock_limit_s: Seconds = Field(default=10.0, description="how long a shard's former owner is waited for")
+
+
+class Dots(Section):
+    batch_max: Count = Field(default=64, description="object records decided on in one transaction")
+    neighbours: Count = Field(default=25, description="results of which the signals are made")
+    similarity: Share = Field(default=0.65, description="least similarity of the nearest result")
+    annotation: Annotated[float, Field(ge=0)] = Field(default=0.2, description="least score of the best annotation")
+    conformity: Share = Field(default=0.4, description="least share of one category among the results")
+    cold_start_min_objects: Annotated[int, Field(ge=0)] = Field(
+        default=1_000, description="with fewer objects in the index dots are shown by detector score"
+    )
+    cold_start_score: Share = Field(default=0.7, description="least detector score during cold start")
+
+
+class Api(Section):
+    host: str = Field(default="127.0.0.1", description="address that the API listens on")
+    port: Port = Field(default=8080, description="its port; 0: a free one")
+    max_body_bytes: Count = Field(default=20_000_000, description="largest request body")
+    max_k: Count = Field(default=100, description="most results of one search")
+    search_limit_s: Seconds = Field(default=5.0, description="time limit of one search")
+
+
+class Worker(Section):
+    slot: Annotated[int, Field(ge=0)] = Field(default=0, description="number of this worker among those of its role")
+    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    metrics_port: Port = Field(default=0, description="their port; 0: a free one, which the log names")
+    drain_s: Seconds = Field(default=8.0, description="time to finish what is in flight on SIGTERM")
+
+
+class SettingsModel(BaseModel):
+    """The whole tree. `data` and the addresses may be filled from the running local stack."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path = Field(default=Path(".dotstream"), description="folder of all local state")
+    cache: Path | None = Field(default=None, description="cache of fetched software; none: the user's cache folder")
+    generation: str = Field(default="g1", description="generation that the workers fill and the index holds")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level that is logged"
+    )
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    triton: Triton = Triton()
+    pictures: Pictures = Pictures()
+    fetch: Fetch = Fetch()
+    vision: Vision = Vision()
+    index: Index = Index()
+    dots: Dots = Dots()
+    api: Api = Api()
+    worker: Worker = Worker()
+
+    @field_validator("generation")
+    @classmethod
+    def _generation_is_a_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value) or len(value) > 64:
+            raise ValueError("letters, digits, '.', '_' and '-', at most 64, the first a letter or digit")
+        return value
