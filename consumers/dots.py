@@ -12,14 +12,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from indexer.reader import Entry, IndexReader, SearchResult
+from indexer.signals import Signals, flashlight_signals
+
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Message, Outcome, Output
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
-from indexer.reader import Entry, IndexReader, SearchResult
 from indexer.records import decode, order_of
 from indexer.records_pb2 import DetectedObject, Dot, DotRecord, ObjectRecord
-from indexer.signals import Signals, flashlight_signals
 from producers.headers import child_traceparent, event_headers, read_traceparent
 
 DOT_TYPE = "dotstream.records.v1.DotRecord"
@@ -94,12 +95,12 @@ class DotsProcessor:
         self._metrics.stage("wait_for_index", self._clock.monotonic() - started)
 
     def _outputs(self, message: Message) -> tuple[Output, ...]:
+        if message.value is None:
+            return ()
         try:
             record = decode(message.key, message.value, generation=self._generation, bits=self._bits)
         except Poison:
             return ()  # the index worker dead-letters what cannot be read
-        if record is None:
-            return ()
         entry = self._reader.pin(record.pin_id)
         if entry is None or order_of(entry.record) > order_of(record):
             return ()

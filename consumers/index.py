@@ -21,6 +21,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from indexer.shard import Logged, Shard
+
 from consumers.dead import dead_letter
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Log, Message, Output, Partition
@@ -28,7 +30,6 @@ from consumers.window import Backoff
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
 from indexer.records import decode, encode, order_of
-from indexer.shard import Logged, Shard
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Owned:
     end: int
     caught_up: bool = False
     waiting: list[Logged] = field(default_factory=list)
+    read_to: int = -1  # the last offset read; past those of `waiting` when the last records were unreadable
 
 
 class IndexWorker:
@@ -73,6 +75,7 @@ class IndexWorker:
         *,
         generation: str,
         bits: int,
+        feature: str,
         settings: IndexSettings | None = None,
     ) -> None:
         self._log = log
@@ -81,6 +84,7 @@ class IndexWorker:
         self._metrics = metrics
         self._generation = generation
         self._bits = bits
+        self._feature = feature
         self._settings = settings or IndexSettings()
         self._owned: dict[Partition, Owned] = {}
         self._is_open = False
@@ -149,21 +153,28 @@ class IndexWorker:
         if messages:
             self._metrics.batch_size.observe(len(messages))
         dead: list[Output] = []
-        read = [(message.source, self._logged(message, dead)) for message in messages if message.source in self._owned]
+        read = [(message, self._logged(message, dead)) for message in messages if message.source in self._owned]
         if dead:
             self._log.commit(dead, {})
-        for source, logged in read:
-            self._owned[source].waiting.append(logged)
+        for message, logged in read:
+            owned = self._owned[message.source]
+            owned.read_to = message.offset
+            if logged is not None:
+                owned.waiting.append(logged)
 
-    def _logged(self, message: Message, dead: list[Output]) -> Logged:
+    def _logged(self, message: Message, dead: list[Output]) -> Logged | None:
         key = message.key or b""
+        if message.value is None:
+            return Logged(message.offset, key, None, message.timestamp_ms)
         try:
-            record = decode(message.key, message.value, generation=self._generation, bits=self._bits)
+            record = decode(
+                message.key, message.value, generation=self._generation, bits=self._bits, feature=self._feature
+            )
         except Poison as poison:
             self._metrics.dead(poison.reason)
             limit = self._settings.dead_size_limit
             dead.append(dead_letter(message, poison, now_ms=self._clock.now_ms(), size_limit=limit))
-            return Logged(message.offset, key, None, message.timestamp_ms, unreadable=True)
+            return None
         return Logged(message.offset, key, record, message.timestamp_ms)
 
     def _met_ends(self) -> None:
@@ -185,6 +196,8 @@ class IndexWorker:
                 self._metrics.stage("apply", self._clock.monotonic() - started)
                 applied, owned.waiting = owned.waiting, []
                 self._count(applied)
+            if owned.read_to > owned.shard.applied_offset:
+                owned.shard.advance(owned.read_to)
         return worked
 
     def _count(self, applied: Sequence[Logged]) -> None:

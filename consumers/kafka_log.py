@@ -72,7 +72,7 @@ class KafkaLog:
         settings: KafkaLogSettings | None = None,
     ) -> None:
         self._connection = connection
-        self._topics = list(topics)
+        self.topics = tuple(topics)
         self._slot = slot
         self._clock = clock
         self._settings = settings or KafkaLogSettings()
@@ -94,7 +94,7 @@ class KafkaLog:
         self._consumer = consumer
         self._guard(
             lambda: consumer.subscribe(
-                self._topics,
+                list(self.topics),
                 on_assign=lambda c, parts: self._on_assign(c, parts, listener),
                 on_revoke=lambda _, parts: self._on_revoke(parts, listener.revoked),
                 on_lost=lambda _, parts: self._on_revoke(parts, listener.lost),
@@ -136,6 +136,7 @@ class KafkaLog:
             for output in outputs:
                 self._produce(producer, output, failures, deadline)
             left = producer.flush(max(0.1, deadline - self._clock.monotonic()))
+            self._raise_if_fatal()
             if left or failures:
                 raise LogBroken(f"{left} of {len(outputs)} records undelivered; {_first(failures)}")
             metadata = consumer.consumer_group_metadata()
@@ -143,6 +144,9 @@ class KafkaLog:
             self._until(deadline, producer.commit_transaction)
         except KafkaException as error:
             raise self._broken(error.args[0]) from error
+        except SystemError as error:  # the client found itself fenced while it called our delivery callback
+            cause = error.__cause__
+            raise (self._broken(cause.args[0]) if isinstance(cause, KafkaException) else LogBroken(str(error))) from error
         except BufferError as error:
             raise LogBroken(f"the producer's queue stayed full: {error}") from error
 
@@ -196,6 +200,7 @@ class KafkaLog:
                 "linger.ms": 0,
                 "partitioner": "murmur2_random",
                 "message.max.bytes": 2_000_000,
+                "error_cb": self._on_error,
             }
         )
 
@@ -237,6 +242,7 @@ class KafkaLog:
             part.offset = starts.get((part.topic, part.partition), part.offset)
         consumer.assign(parts)
         self._paused = False
+        self._positions.clear()
 
     def _on_revoke(self, parts: list[TopicPartition], tell: Callable[[Sequence[Partition]], None]) -> None:
         names = [(part.topic, part.partition) for part in parts]
@@ -267,7 +273,7 @@ class KafkaLog:
             if error is not None:
                 failures.append(error)
 
-        where = {} if output.partition is None else {"partition": output.partition}
+        where: dict[str, Any] = {} if output.partition is None else {"partition": output.partition}
         while True:
             try:
                 producer.produce(
@@ -320,7 +326,8 @@ class KafkaLog:
 
 def _plain(raw: KafkaMessage) -> Message:
     _, timestamp = raw.timestamp()
-    headers = tuple((name, _bytes(data)) for name, data in raw.headers() or ())
+    pairs: Any = raw.headers() or ()
+    headers = tuple((str(name), _bytes(data)) for name, data in pairs)
     key = raw.key()
     value = raw.value()
     return Message(

@@ -173,7 +173,7 @@ class Window:
             raise
         except Poison as poison:
             return Outcome(poison=poison)
-        except Exception as error:  # noqa: BLE001  the item is kept with its reason; the stream goes on
+        except Exception as error:
             log.exception("item %s[%d]@%d failed unexpectedly", message.topic, message.partition, message.offset)
             return Outcome(poison=Poison("internal_error", f"{type(error).__name__}: {error}"))
         return outcome

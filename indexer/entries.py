@@ -57,12 +57,12 @@ class Row:
     def join(self, codes: Sequence[bytes]) -> bytes:
         """The record's canonical bytes, given its codes in slot order."""
         parts: list[bytes] = []
-        at = 0
-        for cut, code in zip(self.cuts, codes, strict=True):
-            gap = cut - sum(map(len, parts))
-            parts.append(self.body[at : at + gap])
-            parts.append(code)
+        at = joined = 0
+        for place, code in zip(self.cuts, codes, strict=True):
+            gap = place - joined
+            parts += (self.body[at : at + gap], code)
             at += gap
+            joined = place + len(code)
         parts.append(self.body[at:])
         return b"".join(parts)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_settings import NoDecode
 
 from dotstream.errors import Misconfigured
 from producers.kafka import KafkaConnection
+
+if TYPE_CHECKING:
+    from ops.topics import TopicSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
@@ -97,21 +100,26 @@ def _secret(name: str, path: Path | None) -> str:
 
 class Topics(Section):
     prefix: str = Field(default="", description="put before the name of every topic, group and transactional id")
-    pins_partitions: Count = Field(default=4, description="of pins and pins.backfill")
-    events_partitions: Count = Field(default=4, description="of saves, engagements and tags")
-    objects_partitions: Count = Field(
-        default=4, description="of objects.<generation> and dots; never changes in a generation"
-    )
-    replication: Annotated[int, Field(ge=-1)] = Field(
-        default=-1, description="replicas of a partition; -1: the broker's own"
-    )
-    pins_retention_hours: Count = Field(
-        default=168, description="how long pins, pins.backfill and their dead letters are kept"
-    )
-    events_retention_hours: Count = Field(default=720, description="how long saves, engagements and tags are kept")
-    max_message_bytes: Annotated[int, Field(ge=65_536)] = Field(
-        default=1_048_576, description="largest record of the input topics; dead letters may have 64 KB more"
-    )
+    event_partitions: Count = Field(default=4, description="of pins, pins.backfill, saves, engagements and tags")
+    record_partitions: Count = Field(default=4, description="of objects.<generation> and dots; never changes in one")
+    event_retention_hours: Count = Field(default=168, description="how long the event topics are kept")
+    dead_retention_hours: Count = Field(default=720, description="how long dead letters are kept")
+    replication: Count = Field(default=1, description="copies of each partition; 3 in production")
+    min_insync: Count = Field(default=1, description="copies that must have a record before it counts; 2 in production")
+
+    def plan(self) -> TopicSettings:
+        """What ops/topics.py creates topics by."""
+        from ops.topics import TopicSettings
+
+        return TopicSettings(
+            prefix=self.prefix,
+            event_partitions=self.event_partitions,
+            record_partitions=self.record_partitions,
+            event_retention_ms=self.event_retention_hours * 3_600_000,
+            dead_retention_ms=self.dead_retention_hours * 3_600_000,
+            replication=self.replication,
+            min_insync=self.min_insync,
+        )
 
 
 class Triton(Section):

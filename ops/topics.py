@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicDescription
+
+# The package re-exports these without saying so.
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+    TopicDescription,
+)
 
 from dotstream.errors import DotstreamError, Misconfigured, Unavailable
 from producers.kafka import KafkaConnection, translate
@@ -104,7 +112,7 @@ class TopicNames:
 
 
 def event_topics(settings: TopicSettings) -> list[TopicSpec]:
-    """pins, pins.backfill, saves, engagements and tags, each with its dead letters."""
+    """The topics pins, pins.backfill, saves, engagements and tags, each with its dead letters."""
     names = TopicNames(settings.prefix).events
     inputs = [
         TopicSpec(name, settings.event_partitions, retention_ms=settings.event_retention_ms)
@@ -114,7 +122,7 @@ def event_topics(settings: TopicSettings) -> list[TopicSpec]:
 
 
 def record_topics(settings: TopicSettings) -> list[TopicSpec]:
-    """dots and generations, which all generations share."""
+    """The topics dots and generations, which all generations share."""
     names = TopicNames(settings.prefix)
     dots = TopicSpec(names.dots, settings.record_partitions, compacted=True, retention_ms=DAY_MS, fixed_partitions=True)
     generations = TopicSpec(names.generations, 1, compacted=True, retention_ms=DAY_MS, fixed_partitions=True)
@@ -122,7 +130,7 @@ def record_topics(settings: TopicSettings) -> list[TopicSpec]:
 
 
 def generation_topics(settings: TopicSettings, generation: str) -> list[TopicSpec]:
-    """objects.<generation> with its dead letters.
+    """The topic objects.<generation> with its dead letters.
 
     A record is kept at least as long as any topic could still bring an older event of its pin: what was written last
     is not always what wins, and the index owner must have seen both.
@@ -200,18 +208,24 @@ def ensure(
     present = _wait_until_led(admin, names, deadline)
     existing = [spec for spec in specs if spec.name not in created]
     _check_partitions(existing, present)
-    return Report(tuple(created), tuple(spec.name for spec in existing), _differences(admin, existing, present, deadline))
+    return Report(
+        tuple(created), tuple(spec.name for spec in existing), _differences(admin, existing, present, deadline)
+    )
 
 
 def topic_id(connection: KafkaConnection, name: str, *, limit_s: float = 30) -> str:
     """The id that the cluster gave the topic when it was created; a topic made anew under the name has another.
+
+    Returns:
+        22 characters of URL-safe base64, as Kafka's own tools print it.
 
     Raises:
         Misconfigured: the topic does not exist.
         Unavailable: the cluster did not answer in time.
     """
     require(connection, [name], limit_s=limit_s)
-    return str(_described(AdminClient(connection.config()), [name], limit_s)[name].topic_id)
+    described = _described(AdminClient(connection.config()), [name], limit_s)[name]
+    return str(described.topic_id).replace("+", "-").replace("/", "_")
 
 
 def require(connection: KafkaConnection, names: Sequence[str], *, limit_s: float = 30) -> None:
@@ -237,13 +251,13 @@ def _described(admin: AdminClient, names: Sequence[str], limit_s: float) -> dict
             found[name] = answer.result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise _away(error, admin) from error
+                raise _away(error) from error
     return found
 
 
-def _away(error: KafkaException, admin: AdminClient) -> DotstreamError:
+def _away(error: KafkaException) -> DotstreamError:
     """The error, said as an absent cluster where it only says that time ran out."""
-    if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):  # noqa: SLF001
+    if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
         return Unavailable(f"Kafka did not answer: {error.args[0].str()}")
     return translate(error)
 
@@ -263,7 +277,7 @@ def _create(specs: Sequence[TopicSpec], admin: AdminClient, settings: TopicSetti
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _away(error, admin) from error
+                raise _away(error) from error
     return created
 
 
@@ -303,7 +317,7 @@ def _differences(
         try:
             actual = answers[resources[spec.name]].result()
         except KafkaException as error:
-            raise _away(error, admin) from error
+            raise _away(error) from error
         found += [
             f"{spec.name} has {key}={actual[key].value}, declared is {value}"
             for key, value in spec.config().items()

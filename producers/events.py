@@ -79,7 +79,9 @@ def _check_categories(event: PinEvent) -> None:
         raise Poison("bad_field", f"{len(event.category_weights)} category_weights, {MAX_CATEGORIES} at most")
     for name, weight in event.category_weights.items():
         if not name or not math.isfinite(weight) or weight < 0:
-            raise Poison("bad_field", f"category_weights[{name!r}] is {weight}; names are not empty, weights at least 0")
+            raise Poison(
+                "bad_field", f"category_weights[{name!r}] is {weight}; names are not empty, weights at least 0"
+            )
 
 
 def check_save(key: bytes | None, value: bytes | None, timestamp_ms: int) -> SaveEvent:
@@ -140,8 +142,8 @@ def validate_tag(event: TagEvent) -> None:
 
 
 def kind_name(event: Event) -> str:
-    """The event's kind in lower case without its prefix: created, unsaved, long_click, …"""
-    return event.Kind.Name(event.kind).removeprefix("KIND_").lower()  # type: ignore[arg-type]
+    """The event's kind in lower case without its prefix: created, unsaved, long_click."""
+    return event.Kind.Name(event.kind).removeprefix("KIND_").lower()
 
 
 def _decode(message: _E, value: bytes | None) -> _E:
@@ -165,8 +167,8 @@ def _check_id(name: str, value: str) -> None:
         raise Poison("missing_pin_id", f"{name} is empty")
     if len(value.encode()) > MAX_ID_BYTES:
         raise Poison("bad_field", f"{name} has {len(value.encode())} bytes, {MAX_ID_BYTES} at most")
-    if not value.isprintable():
-        raise Poison("bad_field", f"{name} {value[:80]!r} holds characters that cannot be printed")
+    if any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in value):
+        raise Poison("bad_field", f"{name} {value[:80]!r} holds control characters")
 
 
 def _check_kind(kinds: object, kind: int) -> None:

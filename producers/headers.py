@@ -20,8 +20,15 @@ CONTENT_TYPE = "application/protobuf"
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
-def event_headers(
-    kind: str, event_id: str, source: str, type: str, time_ms: int, traceparent: str | None, *, subject: str | None = None
+def event_headers(  # noqa: PLR0917  the attributes of CloudEvents, in its own order
+    kind: str,
+    event_id: str,
+    source: str,
+    type: str,
+    time_ms: int,
+    traceparent: str | None,
+    *,
+    subject: str | None = None,
 ) -> Headers:
     """The headers of one event.
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
 from dotstream.errors import DotstreamError, Fatal, Misconfigured, Poison, Retryable, Unavailable
+
+LOG = logging.getLogger("dotstream.kafka")
+"""Where librdkafka's own log lines go. Silent until the application installs a handler."""
+LOG.addHandler(logging.NullHandler())
 
 _SECRET_WORDS = ("password", "secret", "token", "key.pem", "jaas", "sasl.oauthbearer.config")
 
@@ -38,12 +43,12 @@ class KafkaConnection:
     bootstrap: str
     security: Mapping[str, str] = field(default_factory=dict)
 
-    def config(self, **more: object) -> dict[str, object]:
+    def config(self, **more: object) -> dict[str, Any]:
         """A configuration for a librdkafka client: this connection and `more`, whose dotted names go in by `**{…}`.
 
         The client's own log lines go to the Python logger "dotstream.kafka" instead of standard error.
         """
-        settings: dict[str, object] = {"bootstrap.servers": self.bootstrap, "logger": logging.getLogger("dotstream.kafka")}
+        settings: dict[str, Any] = {"bootstrap.servers": self.bootstrap, "logger": LOG}
         settings.update(self.security)
         settings.update(more)
         return settings

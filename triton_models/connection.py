@@ -7,6 +7,7 @@ the stubs give status codes as values, where the other gives them as text inside
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -30,6 +31,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # Two clients in one process must not share a connection: closing one would leave the other's state behind.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+CLEANING_S = 1.0
+"""Deadline of clean-up calls, which a process that is stopping makes to a server that may hang."""
 
 
 class Connection:
@@ -101,14 +105,15 @@ class Connection:
     def unregister_region(self, name: str) -> None:
         """Lets the server unmap a region; one that it does not know is no error."""
         request = service_pb2.SystemSharedMemoryUnregisterRequest(name=name)
-        self._call(self._stub.SystemSharedMemoryUnregister, request, f"unregistering shared memory {name}")
+        what = f"unregistering shared memory {name}"
+        self._call(self._stub.SystemSharedMemoryUnregister, request, what, longest_s=CLEANING_S)
 
-    def _call(self, method: Callable[..., R], request: object, what: str) -> R:
+    def _call(self, method: Callable[..., R], request: object, what: str, longest_s: float = math.inf) -> R:
         what = f"Triton at {self.address}: {what}"
         if self._closed:
             raise Closed(f"{what}: the client is closed")
         try:
-            return method(request, timeout=self._deadline_s)
+            return method(request, timeout=min(self._deadline_s, longest_s))
         except grpc.RpcError as error:
             if self._closed:
                 raise Closed(f"{what}: the client was closed during the call") from None

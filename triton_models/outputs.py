@@ -47,6 +47,9 @@ def tensors(
     """The wanted outputs as read-only arrays over the response's own bytes.
 
     Args:
+        response: the answer.
+        served: the model that was asked.
+        request_id: as in the request; Triton repeats it.
         rows: rows that were sent and so must come back.
         wanted: names of outputs of `served`.
 
@@ -67,7 +70,9 @@ def tensors(
         arrays[tensor.name] = _array(served, tensor, content, rows)
     missing = [name for name in wanted if name not in arrays]
     if missing:
-        raise BadOutput(served.name, f"outputs {missing} are missing, got {[tensor.name for tensor in response.outputs]}")
+        raise BadOutput(
+            served.name, f"outputs {missing} are missing, got {[tensor.name for tensor in response.outputs]}"
+        )
     return arrays
 
 
@@ -82,10 +87,9 @@ def _array(
         raise BadOutput(served.name, f"output {tensor.name!r} has shape {shape}, {rows} rows were sent")
     if shape != (rows, *spec.row):
         raise BadOutput(served.name, f"output {tensor.name!r} has shape {shape}, must be {(rows, *spec.row)}")
-    if len(content) != rows * spec.row_bytes():
-        raise BadOutput(
-            served.name, f"output {tensor.name!r} of shape {shape} has {len(content)} bytes, not {rows * spec.row_bytes()}"
-        )
+    length = rows * spec.row_bytes()
+    if len(content) != length:
+        raise BadOutput(served.name, f"output {tensor.name!r} has {len(content)} bytes, {shape} takes {length}")
     return np.frombuffer(content, dtype=DTYPES[spec.datatype]).reshape(shape)
 
 
@@ -95,9 +99,11 @@ def detections(
     """Checks the detector's tensors of a batch and drops the padding.
 
     Args:
+        model: its name, for errors.
         boxes: float32 [n, k, 4]. A corner outside of 0..1 by at most BOX_OVERSHOOT is moved to the edge.
         indices: int32 [n, k]: position in `labels`, or -1 in the padding behind the last detection.
         scores: float32 [n, k]: descending, in 0..1; above 0 for detections, 0 in the padding.
+        labels: the names that `indices` points at.
 
     Returns: one Detections per row.
     Raises: BadOutput naming the first rule that is broken.

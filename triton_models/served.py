@@ -42,8 +42,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Contract:
-    """The outputs that a model must have. None stands for a size that the model may choose; "K" for one that is the
-    same wherever it occurs."""
+    """The outputs that a model must have: type and the shape of one row.
+
+    In a shape None stands for a size that the model may choose, "K" for one that is the same wherever it occurs.
+    """
 
     outputs: Mapping[str, tuple[str, tuple[int | str | None, ...]]]
 
@@ -61,6 +63,7 @@ class Served:
         max_batch: rows that one request may carry.
         size: side of the square RGB picture that the model takes, in pixels.
         outputs: by name, those of the contract only.
+        response_cache: whether the server keeps answers by their inputs.
     """
 
     name: str
@@ -68,10 +71,11 @@ class Served:
     max_batch: int
     size: int
     outputs: Mapping[str, Output]
+    response_cache: bool = False
 
     @property
     def full_name(self) -> str:
-        """ "name@version", as records carry it."""
+        """As records carry it: "name@version"."""
         return f"{self.name}@{self.version}"
 
     @property
@@ -83,14 +87,15 @@ class Served:
         """Raises ValueError unless `images` is uint8 [n, size, size, 3]: a defect of the calling code, not of input."""
         expected = (self.size, self.size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(f"{self.name} takes uint8 [n, {self.size}, {self.size}, 3], got {images.dtype} {images.shape}")
+            raise ValueError(
+                f"{self.name} takes uint8 [n, {self.size}, {self.size}, 3], got {images.dtype} {images.shape}"
+            )
 
 
 def read_served(connection: Connection, name: str, version: str | None, contract: Contract) -> Served:
     """Asks the server about a model and checks it against `contract`.
 
-    Args:
-        version: the version to use; None takes the newest that is served.
+    The version is the given one, or with None the newest that is served.
 
     Raises: Misconfigured when the server is ready and its repository has no such model, or the model does not fit;
         Unavailable while the server is away, starting or loading the model.
@@ -110,6 +115,7 @@ def read_served(connection: Connection, name: str, version: str | None, contract
         max_batch=config.max_batch_size,
         size=_picture_size(name, metadata.inputs),
         outputs=_outputs(name, metadata.outputs, contract),
+        response_cache=config.response_cache.enable,
     )
 
 
@@ -140,7 +146,9 @@ def _outputs(name: str, tensors: Iterable[Any], contract: Contract) -> dict[str,
         served = found.get(output)
         if served is None or served.datatype != datatype or not _fits(served.row, row, shared):
             said = "no such output" if served is None else f"{served.datatype} {served.row}"
-            raise Misconfigured(f"model {name}: output {output!r} must be {datatype} {row} per row, the server says {said}")
+            raise Misconfigured(
+                f"model {name}: output {output!r} must be {datatype} {row} per row, the server says {said}"
+            )
     return {output: found[output] for output in contract.outputs}
 
 

@@ -1,4 +1,4 @@
-"""Pictures to a Triton on the same machine through system shared memory: a bounded pool of regions, used again and again.
+"""Pictures to a Triton on the same machine through system shared memory: a bounded pool of regions, reused.
 
 Stands between triton_models/client.py and the server's memory: a batch is copied once into a region that the server has
 mapped, instead of being serialised, sent and parsed. Only inputs travel so. Answers are small and come by gRPC, since
@@ -30,12 +30,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Fatal, Misconfigured, Unavailable
 from triton_models.statuses import Closed
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared-memory objects, not a temporary file
 PREFIX = "dotstream-"
+
+_TRANSIENT = (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EWOULDBLOCK)
 
 
 class Registrar(Protocol):
@@ -56,7 +57,7 @@ class Region:
         name: its file name there; the server opens it as "/" + name.
         size: bytes, all of them reserved at once: writing to a page that cannot be had would kill the process.
 
-    Raises: Unavailable when there is no room.
+    Raises: Unavailable when there is no room or no file descriptor left.
     """
 
     def __init__(self, folder: Path, name: str, size: int) -> None:
@@ -65,17 +66,20 @@ class Region:
         self.size = size
         self.registered = False
         self._path = folder / name
-        descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        descriptor = -1
         try:
+            descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink == 0:
+                raise BlockingIOError(errno.EWOULDBLOCK, "swept before it was locked")
             os.posix_fallocate(descriptor, 0, size)
             self._memory = mmap.mmap(descriptor, size)
         except OSError as error:
-            os.close(descriptor)
-            self._path.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.ENOMEM):
-                raise Unavailable(f"no room for {size} bytes of shared memory in {folder}") from error
-            raise Fatal(f"shared memory {self._path}: {error}") from error
+            if descriptor >= 0:
+                os.close(descriptor)
+                self._path.unlink(missing_ok=True)
+            kind = Unavailable if error.errno in _TRANSIENT else Fatal
+            raise kind(f"shared memory {self._path}, {size} bytes: {error}") from error
         self._descriptor = descriptor
 
     def write(self, images: npt.NDArray[np.uint8]) -> int:
@@ -98,15 +102,13 @@ class RegionPool:
         server: where regions are registered.
         size: bytes of each region: the largest batch.
         limit: regions that may exist; more calls at once wait for one. Bounds memory to limit x size.
-        clock: monotonic time, for the wait.
         folder: where the system keeps shared-memory objects.
     """
 
-    def __init__(self, server: Registrar, *, size: int, limit: int, clock: Clock, folder: Path = FOLDER) -> None:
+    def __init__(self, server: Registrar, *, size: int, limit: int, folder: Path = FOLDER) -> None:
         self._server = server
         self._size = size
         self._limit = limit
-        self._clock = clock
         self._folder = folder
         self._owner = f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._changed = threading.Condition()
@@ -145,9 +147,10 @@ class RegionPool:
             self._closed = True
             idle, self._idle = self._idle, []
             self._changed.notify_all()
-        for region in idle:
-            with contextlib.suppress(DotstreamError):
+        with contextlib.suppress(DotstreamError):
+            for region in idle:
                 self._server.unregister_region(region.name)
+        for region in idle:
             region.close()
 
     def _take(self, limit_s: float) -> Region:
@@ -165,22 +168,18 @@ class RegionPool:
         try:
             return Region(self._folder, name, self._size)
         except BaseException:
-            self._ended()
+            self._give_back(None)
             raise
 
-    def _give_back(self, region: Region) -> None:
-        with self._changed:
-            keep = not self._closed
-            if keep:
-                self._idle.append(region)
-        if not keep:
-            region.close()
-        self._ended()
-
-    def _ended(self) -> None:
+    def _give_back(self, region: Region | None) -> None:
         with self._changed:
             self._lent -= 1
+            if region is not None and not self._closed:
+                self._idle.append(region)
+                region = None
             self._changed.notify()
+        if region is not None:
+            region.close()
 
     def _register(self, region: Region) -> None:
         if self._server.regions().get(region.name) != region.key:
@@ -190,9 +189,9 @@ class RegionPool:
                 raise
             except DotstreamError as error:
                 raise Misconfigured(
-                    f"Triton at {self._server.address} cannot map {self._folder / region.name}: it must run on this machine, "
-                    f"as a user that may open the file, and see the same {self._folder}; "
-                    f"else turn shared memory off ({error})"
+                    f"Triton at {self._server.address} cannot map {self._folder / region.name}: it must run on this "
+                    f"machine as a user that may open the file, and see the same {self._folder}; else turn shared "
+                    f"memory off ({error})"
                 ) from error
         region.registered = True
 

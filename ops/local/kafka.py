@@ -115,7 +115,9 @@ def _write_archive(home: Path, archive: Path) -> None:
             archive.with_suffix(".no-archive").touch()
 
 
-def start(jars: Path, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None) -> KafkaProcess:
+def start(
+    jars: Path, folder: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+) -> KafkaProcess:
     """Starts a broker on 127.0.0.1 in its own session and returns at once; `wait_ready` says when it serves.
 
     Args:
@@ -240,7 +242,14 @@ def _launch(
     log = folder / "kafka.log"
     if log.exists() and log.stat().st_size > _LOG_LIMIT:
         log.replace(log.with_suffix(".log.1"))
-    command = [java(), *_HEAP, *java_flags, "-Dorg.apache.logging.log4j.level=INFO", "-cp", _classpath(jars)]
+    command: list[str | Path] = [
+        java(),
+        *_HEAP,
+        *java_flags,
+        "-Dorg.apache.logging.log4j.level=INFO",
+        "-cp",
+        _classpath(jars),
+    ]
     with log.open("ab") as out:
         process = subprocess.Popen(
             [*command, "kafka.Kafka", properties],
@@ -293,7 +302,15 @@ def _format(jars: Path, folder: Path, properties: Path, java_flags: list[str]) -
         shutil.rmtree(data)
     cluster_id = base64.urlsafe_b64encode(b"\x10" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
     flags = [flag for flag in java_flags if not flag.startswith("-XX:ArchiveClassesAtExit")]
-    tool = [java(), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *flags, "-cp", _classpath(jars)]
+    tool: list[str | Path] = [
+        java(),
+        "-Xmx128m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        *flags,
+        "-cp",
+        _classpath(jars),
+    ]
     run = subprocess.run(
         [*tool, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", properties],
         capture_output=True, text=True, check=False, timeout=120,

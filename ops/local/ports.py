@@ -37,8 +37,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on this port of 127.0.0.1 now (as servers bind: over connections that are
-    closing)."""
+    """Whether a server could listen on this port of 127.0.0.1 now, as servers do: over connections that are closing."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,0 +1,132 @@
+"""The topic `dots` over a real Kafka, read committed, all partitions, without a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from discovery.dot_view import Extent, Logged
+from dotstream.errors import Unavailable
+from producers.kafka import KafkaConnection, translate
+
+REQUEST_S = 10.0
+
+
+class KafkaDotLog:
+    """Topic `dots` as `DotView` wants it.
+
+    Args:
+        connection: the brokers.
+        topic: its name, prefix included.
+        client_id: how this reader shows in the broker's logs.
+    """
+
+    def __init__(self, connection: KafkaConnection, topic: str, *, client_id: str = "dotstream-api") -> None:
+        self._connection = connection
+        self._topic = topic
+        self._client_id = client_id
+        self._consumer: Consumer | None = None
+
+    def open(self) -> Extent:
+        """Looks at the topic; the committed end counts, so that an open transaction is not waited for.
+
+        Raises:
+            Retryable: no broker, or no such topic yet.
+            Misconfigured: access is refused.
+        """
+        self.close()
+        try:
+            return self._extent(AdminClient(self._connection.config(**{"client.id": self._client_id})))
+        except KafkaException as error:
+            raise translate(error) from error
+        except TimeoutError as error:
+            raise Unavailable(f"Kafka did not answer within {REQUEST_S} s") from error
+
+    def start(self, positions: Mapping[int, int]) -> None:
+        """Assigns all partitions at these offsets."""
+        self.close()
+        config = {
+            "client.id": self._client_id,
+            # Assigned by hand: the id is demanded by the client, no group is joined and nothing is committed.
+            "group.id": f"{self._client_id}-unused",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 500,
+            "fetch.error.backoff.ms": 50,
+            "queued.max.messages.kbytes": 16_384,
+        }
+        self._consumer = Consumer(self._connection.config(**config))
+        try:
+            self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in sorted(positions.items())])
+        except KafkaException as error:
+            raise translate(error) from error
+
+    def read(self, limit: int, wait_s: float) -> tuple[Sequence[Logged], Mapping[int, int]]:
+        """Records and reached positions; the end of a partition moves its position behind transaction markers."""
+        if self._consumer is None:
+            raise Unavailable("the dots are not open")
+        records: list[Logged] = []
+        moved: dict[int, int] = {}
+        first = self._consumer.poll(wait_s)
+        messages = [] if first is None else [first, *self._consumer.consume(limit - 1, 0)]
+        for message in messages:
+            partition, offset, error = message.partition(), message.offset(), message.error()
+            if partition is None or offset is None:
+                raise _failed(error)
+            if error is None:
+                records.append(Logged(partition, offset, _bytes(message.key()), _bytes(message.value())))
+                moved[partition] = offset + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                if offset != OFFSET_INVALID:
+                    moved[partition] = max(offset, moved.get(partition, 0))
+            else:
+                raise _failed(error)
+        return records, moved
+
+    def close(self) -> None:
+        """Leaves the broker."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()
+
+    def _extent(self, admin: AdminClient) -> Extent:
+        described = admin.describe_topics(TopicCollection([self._topic]), request_timeout=REQUEST_S)
+        topic = described[self._topic].result(REQUEST_S)
+        partitions = [TopicPartition(self._topic, info.id) for info in topic.partitions]
+        first = self._offsets(admin, partitions, OffsetSpec.earliest())
+        end = self._offsets(admin, partitions, OffsetSpec.latest())
+        return Extent(str(topic.topic_id), first, end)
+
+    def _offsets(self, admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        asked = admin.list_offsets(
+            dict.fromkeys(partitions, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_S,
+        )
+        return {partition.partition: future.result(REQUEST_S).offset for partition, future in asked.items()}
+
+
+OUTSIDE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION}
+"""The log moved under a stored position; opening anew compares both and rebuilds."""
+
+
+def _failed(error: KafkaError | None) -> Exception:
+    if error is not None and error.code() in OUTSIDE:
+        return Unavailable(f"the position lies outside of the log: {error.str()}")
+    return Unavailable("Kafka gave a record without coordinates") if error is None else translate(error)
+
+
+def _bytes(data: bytes | str | None) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data

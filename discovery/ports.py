@@ -1,0 +1,190 @@
+"""What discovery asks of the other parts, as narrow ports: index, picture store, vision, dots, dead letters.
+
+The real parts fit them as they are (indexer/reader.py, indexer/pictures.py, triton_models/pipeline.py,
+discovery/dot_view.py, discovery/dead_letters.py); ops/ puts them together in a `Services`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.records_pb2 import DotRecord, ObjectRecord
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in 0..1 of the upright picture, origin at top left."""
+
+
+class Found(Protocol):
+    """One pin as the index answers it."""
+
+    @property
+    def record(self) -> ObjectRecord: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def partition(self) -> int: ...
+
+
+class Hit(Protocol):
+    """One code near the query. `object_index` None: the whole picture's code."""
+
+    @property
+    def pin_id(self) -> str: ...
+    @property
+    def object_index(self) -> int | None: ...
+    @property
+    def distance(self) -> int: ...
+    @property
+    def similarity(self) -> float: ...
+    @property
+    def record(self) -> ObjectRecord: ...
+
+
+class Hits(Protocol):
+    """The nearest codes, nearest first, and the offsets that the answer reflects."""
+
+    @property
+    def hits(self) -> Sequence[Hit]: ...
+    @property
+    def watermark(self) -> Mapping[int, int]: ...
+
+
+class Index(Protocol):
+    """A reader of one generation's shards. Thread-safe; sees what `refresh` last saw."""
+
+    @property
+    def generation(self) -> str: ...
+
+    def refresh(self) -> Mapping[int, int]:
+        """Takes in what the writers committed and renews the lease. Returns partition -> last applied offset."""
+        ...
+
+    def pin(self, pin_id: str) -> Found | None:
+        """The pin's winning record, deletes included; None for a pin that the index never saw."""
+        ...
+
+    def newest(self, n: int, before: str | None = None) -> Page:
+        """Live pins, newest first. `before` continues behind an earlier page."""
+        ...
+
+    def search(
+        self,
+        code: bytes,
+        k: int,
+        *,
+        scope: str = "all",
+        exclude_pins: Collection[str] = (),
+        exclude_sha256: Collection[bytes] = (),
+        limit_s: float | None = None,
+    ) -> Hits:
+        """The k nearest codes of live pins. `scope` is "all", "objects" or "images"."""
+        ...
+
+    def document_frequency(self, annotations: Collection[str]) -> tuple[int, Mapping[str, int]]:
+        """Live pins in all, and how many of them carry each annotation."""
+        ...
+
+    def size(self) -> Mapping[str, int]:
+        """Counts of pins, objects and codes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some pins, newest first, and where the next page begins (None: there is none)."""
+
+    entries: Sequence[Found]
+    next: str | None
+
+
+class Pictures(Protocol):
+    """The content-addressed picture store."""
+
+    def get(self, ref: str) -> bytes:
+        """The picture's bytes as they were published. Raises Poison when there is none under that key."""
+        ...
+
+
+class SeenObject(Protocol):
+    """One detected object of a query picture."""
+
+    @property
+    def box(self) -> Box: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def code(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen in a query picture: its own code and its objects, most certain first."""
+
+    code: bytes
+    objects: Sequence[SeenObject]
+
+
+class Eyes(Protocol):
+    """Triton's models behind the same crop and resize as the stream uses, so that codes are comparable."""
+
+    def see(self, picture: bytes) -> Sight:
+        """Decodes in safety, detects and embeds. Raises Poison for a bad picture, Retryable without Triton."""
+        ...
+
+    def look(self, picture: bytes, box: Box) -> bytes:
+        """The code of one part of a picture. Raises as `see`."""
+        ...
+
+
+class Dots(Protocol):
+    """The dots of each pin, as the topic `dots` last said."""
+
+    def get(self, pin_id: str) -> DotRecord | None:
+        """The pin's dots, a record with `deleted` for one that was taken out, None for one never seen."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that was in the topic at the start has been taken in."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Why an event of a pin could not pass, with the coordinates of the original. Times are Unix milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    event_timestamp: int
+    dead_at: int
+
+
+class DeadLetters(Protocol):
+    """Where events that could not pass are looked up."""
+
+    def find(self, pin_id: str) -> Sequence[DeadLetter]:
+        """The pin's dead letters, latest first. Raises Retryable while the broker is away."""
+        ...
+
+
+class NoDeadLetters:
+    """For an API that has no access to the dead-letter topics: nothing is ever found there."""
+
+    def find(self, pin_id: str) -> Sequence[DeadLetter]:
+        """Nothing."""
+        _ = pin_id
+        return ()
+
+
+Pixels = NDArray[np.uint8]
+"""[H, W, 3] RGB, upright."""

@@ -1,0 +1,88 @@
+"""What a shard has committed, as one small value: the state row of the catalogue and the page that followers read.
+
+The writer stores `State` inside the catalogue's atomic batch (step 2 of the commit protocol) and publishes the same
+value with `durable_offset` on the commit page (step 4). Layout, little endian, version 1:
+
+    version u32 | clean u8 | building u8 | pad u16 | incarnation 16 bytes
+    applied i64 | durable i64 | durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
+    live_pins u64 | deleted_pins u64 | objects u64 | codes u64 | documents u64
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from indexer.errors import Damaged, ForeignFormat
+
+_LAYOUT = struct.Struct("<IBBxx16sqqQQQQQQQQQ")
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A committed version of a shard.
+
+    Attributes:
+        incarnation: 16 random bytes drawn when the folder was made; offsets of two incarnations do not compare.
+        applied: the last applied offset, inclusive; -1 before the first.
+        durable: the last offset whose effects are known to survive a power loss.
+        durable_segment, durable_length: how far codes are known to be on the disk.
+        head_segment, head_length: the segment that is appended to, and the slots in it that are committed.
+        live_pins, deleted_pins: rows of the catalogue by kind.
+        objects: detected objects of live pins.
+        codes: searchable codes: objects and whole pictures.
+        documents: live pins with at least one annotation, the N of inverse document frequencies.
+        clean: closed after a sync; recovery has nothing to do.
+        building: a rebuild that was not put in place yet.
+    """
+
+    incarnation: bytes
+    applied: int = -1
+    durable: int = -1
+    durable_segment: int = 0
+    durable_length: int = 0
+    head_segment: int = 0
+    head_length: int = 0
+    live_pins: int = 0
+    deleted_pins: int = 0
+    objects: int = 0
+    codes: int = 0
+    documents: int = 0
+    clean: bool = False
+    building: bool = False
+
+    def pack(self) -> bytes:
+        """The state's bytes."""
+        return _LAYOUT.pack(
+            VERSION,
+            self.clean,
+            self.building,
+            self.incarnation,
+            self.applied,
+            self.durable,
+            self.durable_segment,
+            self.durable_length,
+            self.head_segment,
+            self.head_length,
+            self.live_pins,
+            self.deleted_pins,
+            self.objects,
+            self.codes,
+            self.documents,
+        )
+
+
+def unpack(value: bytes) -> State:
+    """The state that these bytes hold.
+
+    Raises:
+        ForeignFormat: written by another version of the layout.
+        Damaged: too short to be a state.
+    """
+    if len(value) < _LAYOUT.size:
+        raise Damaged(f"a state of {len(value)} bytes; {_LAYOUT.size} are expected")
+    version, clean, building, incarnation, *numbers = _LAYOUT.unpack_from(value)
+    if version != VERSION:
+        raise ForeignFormat(f"the state has layout {version}; this software reads layout {VERSION}")
+    return State(incarnation, *numbers, clean=bool(clean), building=bool(building))

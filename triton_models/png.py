@@ -1,0 +1,141 @@
+"""Walks a PNG's chunks before it is decoded (W3C PNG, third edition): every length and checksum, no metadata kept.
+
+Compressed text and colour profiles are inflated up to a limit only, to name a bomb as such; then they are left out.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dotstream.errors import Poison
+from triton_models.outline import Outline, corrupt, orientation_of, truncated
+
+MAGIC = b"\x89PNG\r\n\x1a\n"
+MAX_CHUNKS = 65_536
+MAX_METADATA_BYTES = 8_000_000
+"""Inflated text and colour profiles of one file, together."""
+DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+"""Bits per sample that each colour type may have."""
+GREY, TRUECOLOUR, PALETTE = 0, 2, 3
+GREY_SCALE = {2: 85, 4: 17}
+"""Steps between grey levels of 2 and 4 bits when they are spread over 0..255."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    depth: int = 0
+    colour: int = 0
+    kept: list[bytes | memoryview] = field(default_factory=lambda: [MAGIC])
+    seen: set[bytes] = field(default_factory=set)
+    last: bytes = b""
+    inflated: int = 0
+    orientation: int = 1
+
+
+def outline(data: bytes) -> Outline:
+    """Reads a PNG's structure up to its IEND chunk; what follows is cut off.
+
+    Raises:
+        Poison: picture_truncated, picture_corrupt, picture_animated, picture_bomb.
+    """
+    walk = _Walk()
+    width = height = 0
+    for kind, payload, whole in _chunks(data):
+        if kind == b"IHDR":
+            width, height = _header(walk, payload)
+        elif not walk.seen:
+            raise corrupt("the first PNG chunk is not IHDR")
+        _chunk(walk, kind, payload, whole)
+        walk.seen.add(kind)
+        walk.last = kind
+    if b"IDAT" not in walk.seen or (walk.colour == PALETTE and b"PLTE" not in walk.seen):
+        raise corrupt("a PNG without picture data or palette")
+    return Outline("png", width, height, b"".join(walk.kept), walk.orientation)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """(type, payload, whole chunk) of each chunk up to IEND. Checksums of the chunks that are kept are verified."""
+    view = memoryview(data)
+    at = len(MAGIC)
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data):
+            raise truncated("the PNG has no IEND chunk")
+        length = int.from_bytes(view[at : at + 4], "big")
+        kind = bytes(view[at + 4 : at + 8])
+        if not (kind.isalpha() and kind.isascii()) or length > 0x7FFFFFFF:
+            raise corrupt(f"no PNG chunk at byte {at}")
+        end = at + 12 + length
+        if end > len(data):
+            raise truncated(f"PNG chunk {kind.decode()} ends behind the file")
+        critical = not kind[0] & 0x20
+        if critical and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise corrupt(f"PNG chunk {kind.decode()} fails its checksum")
+        yield kind, view[at + 8 : end - 4], view[at:end]
+        if kind == b"IEND":
+            return
+        at = end
+    raise Poison("picture_bomb", f"more than {MAX_CHUNKS} PNG chunks")
+
+
+def _header(walk: _Walk, payload: memoryview) -> tuple[int, int]:
+    if walk.seen or len(payload) != 13:
+        raise corrupt("PNG header chunk misplaced or of the wrong length")
+    width, height, walk.depth, walk.colour, compression, filters, interlace = struct.unpack(">IIBBBBB", payload)
+    if walk.depth not in DEPTHS.get(walk.colour, ()) or compression or filters or interlace > 1:
+        raise corrupt("PNG header with a colour type, depth or method that does not exist")
+    return width, height
+
+
+def _chunk(walk: _Walk, kind: bytes, payload: memoryview, whole: memoryview) -> None:
+    if kind == b"IDAT" and kind in walk.seen and walk.last != kind:
+        raise corrupt("PNG picture data in two places")
+    if kind == b"PLTE" and (kind in walk.seen or not 0 < len(payload) <= 768 or len(payload) % 3):
+        raise corrupt("PNG palette doubled or of the wrong length")
+    if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+        walk.kept.append(whole)
+    elif kind == b"tRNS":
+        walk.kept.append(_transparency(walk, bytes(payload)))
+    elif kind == b"eXIf":
+        walk.orientation = orientation_of(bytes(payload))
+    elif kind == b"acTL" and int.from_bytes(payload[:4], "big") != 1:
+        raise Poison("picture_animated", f"animated PNG of {int.from_bytes(payload[:4], 'big')} frames")
+    elif kind in (b"zTXt", b"iTXt", b"iCCP"):
+        _guard_inflated(walk, kind, bytes(payload))
+    elif not kind[0] & 0x20:
+        raise corrupt(f"unknown critical PNG chunk {kind.decode()}")
+
+
+def _transparency(walk: _Walk, payload: bytes) -> bytes:
+    """The tRNS chunk as Pillow understands it; empty where it has no effect.
+
+    Pillow compares the key of 2- and 4-bit grey with samples already spread to 8 bits, and the key of 16-bit colour
+    with samples already cut to 8 bits, where it can no longer single out one colour.
+    """
+    if walk.colour == TRUECOLOUR and walk.depth == 16:
+        return b""
+    if walk.colour == GREY and walk.depth in GREY_SCALE and len(payload) == 2:
+        payload = struct.pack(">H", min(255, int.from_bytes(payload, "big") * GREY_SCALE[walk.depth]))
+    if (walk.colour == GREY and len(payload) != 2) or (walk.colour == TRUECOLOUR and len(payload) != 6):
+        return b""
+    body = b"tRNS" + payload
+    return struct.pack(">I", len(payload)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _guard_inflated(walk: _Walk, kind: bytes, payload: bytes) -> None:
+    """Counts what a compressed chunk unfolds to, and stops at the limit. A broken stream unfolds to nothing."""
+    name, _, rest = payload.partition(b"\0")
+    if kind == b"iTXt":
+        if not rest.startswith(b"\1"):
+            return
+        rest = rest[1:].split(b"\0", 2)[-1]
+    try:
+        text = zlib.decompressobj().decompress(rest[1:], MAX_METADATA_BYTES + 1)
+    except zlib.error:
+        return
+    walk.inflated += len(text)
+    if walk.inflated > MAX_METADATA_BYTES:
+        shown = name[:79].decode("latin-1")
+        raise Poison("picture_bomb", f"PNG metadata {shown!r} unfolds to more than {MAX_METADATA_BYTES} bytes")
