@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from triton_models.breaker import State
+
 FRESHNESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -43,6 +45,8 @@ class WorkerMetrics:
         )
         self._cache = counter("vision_cache_requests", "Look-ups of vision results by outcome.", "outcome")
         self._triton = counter("triton_requests", "Calls to Triton by model and outcome.", "model", "outcome")
+        self._triton_rows = counter("triton_rows", "Pictures or crops sent to Triton.", "model")
+        self._breaker = gauge("triton_breaker", "1 for the circuit breaker's present state.", "model", "state")
         self._triton_retries = counter("triton_retries", "Calls to Triton that were tried again.", "model")
         self._triton_seconds = histogram("triton_seconds", "Time of one call to Triton.", STAGE_BUCKETS, "model")
         self._index = gauge("index_size", "What the shards of this worker hold.", "partition", "kind")
@@ -76,8 +80,15 @@ class WorkerMetrics:
         for kind, value in offsets.items():
             self._offsets.labels(self.role, str(partition), kind).set(value)
 
-    def triton_call(self, model: str, seconds: float, outcome: str, retries: int) -> None:
+    def inferred(self, model: str, *, rows: int, seconds: float, retries: int, outcome: str) -> None:
+        """See `triton_models.calls.Observer`."""
         self._triton.labels(self.role, model, outcome).inc()
+        self._triton_rows.labels(self.role, model).inc(rows)
         self._triton_seconds.labels(self.role, model).observe(seconds)
         if retries:
             self._triton_retries.labels(self.role, model).inc(retries)
+
+    def breaker_changed(self, model: str, state: State) -> None:
+        """See `triton_models.calls.Observer`."""
+        for each in State:
+            self._breaker.labels(self.role, model, each.name.lower()).set(each == state)

@@ -14,7 +14,8 @@ from consumers.ports import Message, Outcome, Output
 from consumers.records import RecordWriter
 from dotstream.clock import Clock
 from dotstream.errors import Poison
-from producers.events import PinEvent, check_pin
+from producers.events import check_pin
+from producers.events_pb2 import PinEvent
 from producers.headers import read_kind
 
 DELETED = "deleted"

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from indexer.pictures import PictureStore, ResultCache
 from triton_models.pictures import Picture
-from triton_models.pipeline import Seen, decode_seen, encode_seen
+from triton_models.seen import BadEntry, Seen, decode_seen, encode_seen
 
 from consumers.flights import Flights
 from consumers.metrics import WorkerMetrics
@@ -25,7 +25,8 @@ from consumers.ports import Message, Outcome
 from consumers.records import Look, RecordWriter
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
-from producers.events import PinEvent, check_pin
+from producers.events import check_pin
+from producers.events_pb2 import PinEvent
 
 SIZE = struct.Struct(">II")
 FLIGHT_LIMIT_S = 120.0
@@ -60,6 +61,7 @@ class VisionProcessor:
     Args:
         decode: the guarded decoder; raises Poison for a picture that must not or cannot be decoded.
         fingerprint: of the whole pipeline, 32 bytes.
+        bits: of a code.
         prepare: pool on which single pictures are fetched and decoded.
     """
 
@@ -72,6 +74,7 @@ class VisionProcessor:
         pictures: PictureStore,
         cache: ResultCache,
         fingerprint: bytes,
+        bits: int,
         records: RecordWriter,
         prepare: Executor,
         clock: Clock,
@@ -83,6 +86,7 @@ class VisionProcessor:
         self._pictures = pictures
         self._cache = cache
         self._fingerprint = fingerprint
+        self._bits = bits
         self._records = records
         self._prepare_pool = prepare
         self._clock = clock
@@ -98,6 +102,7 @@ class VisionProcessor:
             self._ground(prepared, failure)
             raise failure
         self._look([p for p in prepared if isinstance(p, Prepared) and p.picture is not None])
+        self._pictures.sync()  # a record must never name a picture that a power loss can take
         return [self._outcome(message, p) for message, p in zip(batch, prepared, strict=True)]
 
     def _prepare(self, message: Message) -> Prepared | Poison:
@@ -111,12 +116,12 @@ class VisionProcessor:
 
     def _with_picture(self, event: PinEvent, data: bytes) -> Prepared:
         sha256 = hashlib.sha256(data).digest()
-        kept = self._cache.get(sha256, self._fingerprint)
+        kept = self._kept(sha256)
         if kept is not None:
-            flight: Future[Look] = Future()
-            flight.set_result(_unpack(kept))
+            landed: Future[Look] = Future()
+            landed.set_result(kept)
             self._metrics.cache("hit")
-            return Prepared(event, sha256, self._pictures.put(sha256, data), flight)
+            return Prepared(event, sha256, self._pictures.put(sha256, data), landed)
         flight, owned = self._flights.claim(sha256)
         if not owned:
             self._metrics.cache("joined")
@@ -128,6 +133,18 @@ class VisionProcessor:
         except BaseException as error:
             self._flights.crash(sha256, error)
             raise
+
+    def _kept(self, sha256: bytes) -> Look | None:
+        """The result that an earlier look left, or None; a damaged one counts as none and is written anew."""
+        data = self._cache.get(sha256, self._fingerprint)
+        if data is None or len(data) < SIZE.size:
+            return None
+        width, height = SIZE.unpack_from(data)
+        try:
+            return Look(width, height, decode_seen(data[SIZE.size :], self._bits))
+        except BadEntry:
+            self._metrics.cache("damaged")
+            return None
 
     def _look(self, owned: Sequence[Prepared]) -> None:
         """Looks at the pictures that this batch owns, all together, and lands their flights."""
@@ -184,8 +201,3 @@ def _gather(
 
 def _pack(look: Look) -> bytes:
     return SIZE.pack(look.width, look.height) + encode_seen(look.seen)
-
-
-def _unpack(kept: bytes) -> Look:
-    width, height = SIZE.unpack_from(kept)
-    return Look(width, height, decode_seen(kept[SIZE.size :]))

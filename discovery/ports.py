@@ -10,10 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from indexer.records_pb2 import DotRecord, ObjectRecord
+from indexer.search import Scope
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in 0..1 of the upright picture, origin at top left."""
@@ -77,9 +75,9 @@ class Index(Protocol):
         code: bytes,
         k: int,
         *,
-        scope: str = "all",
-        exclude_pins: Collection[str] = (),
-        exclude_sha256: Collection[bytes] = (),
+        scope: Scope = "all",
+        exclude_pins: frozenset[str] = frozenset(),
+        exclude_sha256: frozenset[bytes] = frozenset(),
         limit_s: float | None = None,
     ) -> Hits:
         """The k nearest codes of live pins. `scope` is "all", "objects" or "images"."""
@@ -125,10 +123,11 @@ class SeenObject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen in a query picture: its own code and its objects, most certain first."""
+    """What was seen in a query picture: its own code, its objects, most certain first, and its sha256."""
 
     code: bytes
     objects: Sequence[SeenObject]
+    sha256: bytes
 
 
 class Eyes(Protocol):
@@ -184,7 +183,3 @@ class NoDeadLetters:
         """Nothing."""
         _ = pin_id
         return ()
-
-
-Pixels = NDArray[np.uint8]
-"""[H, W, 3] RGB, upright."""

@@ -7,8 +7,7 @@ Every answer with a status of 400 or more has content type application/problem+j
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -17,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from discovery.boxes import BadBox
+from discovery.errors import Problem
 from discovery.work import Busy, TooSlow
 from dotstream.errors import DotstreamError, Fatal, Poison, Retryable
 
@@ -61,19 +61,6 @@ KINDS = {
         Kind("unavailable", 503, "A part that this needs is away"),
     )
 }
-
-
-@dataclass
-class Problem(Exception):
-    """A problem to be answered as it is. `more` are extension members."""
-
-    slug: str
-    detail: str
-    more: Mapping[str, object] = field(default_factory=dict)
-    retry_after_s: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.slug}: {self.detail}"
 
 
 def of(error: Exception) -> Problem:

@@ -4,7 +4,7 @@ The writer stores `State` inside the catalogue's atomic batch (step 2 of the com
 value with `durable_offset` on the commit page (step 4). Layout, little endian, version 1:
 
     version u32 | clean u8 | building u8 | pad u16 | incarnation 16 bytes
-    applied i64 | durable i64 | durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
+    applied i64 | reached i64 | durable i64 | durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
     live_pins u64 | deleted_pins u64 | objects u64 | codes u64 | documents u64
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from indexer.errors import Damaged, ForeignFormat
 
-_LAYOUT = struct.Struct("<IBBxx16sqqQQQQQQQQQ")
+_LAYOUT = struct.Struct("<IBBxx16sqqqQQQQQQQQQ")
 VERSION = 1
 
 
@@ -25,7 +25,9 @@ class State:
 
     Attributes:
         incarnation: 16 random bytes drawn when the folder was made; offsets of two incarnations do not compare.
-        applied: the last applied offset, inclusive; -1 before the first.
+        applied: the last applied offset, inclusive; -1 before the first. Replay goes on behind it.
+        reached: the greatest offset whose effects the catalogue may hold; above `applied` only while a replay puts
+            back codes that a power loss took.
         durable: the last offset whose effects are known to survive a power loss.
         durable_segment, durable_length: how far codes are known to be on the disk.
         head_segment, head_length: the segment that is appended to, and the slots in it that are committed.
@@ -39,6 +41,7 @@ class State:
 
     incarnation: bytes
     applied: int = -1
+    reached: int = -1
     durable: int = -1
     durable_segment: int = 0
     durable_length: int = 0
@@ -60,6 +63,7 @@ class State:
             self.building,
             self.incarnation,
             self.applied,
+            self.reached,
             self.durable,
             self.durable_segment,
             self.durable_length,

@@ -151,7 +151,10 @@ class Segment:
         born, died: int64 [capacity], offsets.
         object_index: int32 [capacity].
         flags, label, category, check: uint32 [capacity].
+        known: what searches worked out about the live slots and keep with the segment (indexer/search.py).
     """
+
+    known: object = None
 
     def __init__(self, folder: Path, spec: SegmentSpec, number: int, mode: Literal["head", "sealed", "read"]) -> None:
         """Maps a segment whose headers hold.

@@ -1,4 +1,6 @@
-"""Where settings come from. First found wins, for each value:
+"""Where settings come from, and how they reach child processes.
+
+For each value the first of these that has it decides:
 
 1. options of the command line          `dotstream --data FOLDER …`
 2. environment                          DOTSTREAM_KAFKA__BOOTSTRAP=host:port
@@ -9,8 +11,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings.exceptions import SettingsError
 
 from dotstream.errors import Misconfigured
+from ops.local.claim import read_stack
 from ops.settings_model import SettingsModel
 
 PREFIX = "DOTSTREAM_"
@@ -56,6 +57,16 @@ class Settings(SettingsModel, BaseSettings):
     def pictures_url(self) -> str:
         """URL of the picture store: as set, else the folder `pictures` of the data folder."""
         return self.pictures.store or (self.data.absolute() / "pictures").as_uri()
+
+    @property
+    def results_url(self) -> str:
+        """URL of the cache of vision results, beside the pictures."""
+        return f"{self.pictures.store.rstrip('/')}-results" if self.pictures.store else (self.data.absolute() / "cache" / "results").as_uri()
+
+    @property
+    def repository_folder(self) -> Path:
+        """The model repository with the cards of the served models: as set, else the data folder's."""
+        return self.triton.repository or self.data.absolute() / "triton" / "repository"
 
     @property
     def index_folder(self) -> Path:
@@ -110,9 +121,22 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
     return Loaded(settings, sources)
 
 
-def stack_file(data: Path) -> Path:
-    """Where the local stack in this data folder says what it is: addresses, process ids, readiness."""
-    return data.absolute() / "stack.json"
+def child_environment(loaded: Loaded, overrides: Mapping[str, object]) -> dict[str, str]:
+    """Environment variables that give a child process the same settings, save for `overrides` (dotted name -> text)."""
+    chosen: dict[str, object] = {
+        name: value for name, value, source, _ in loaded.rows() if source != "default" and value is not None
+    }
+    return {_variable(name): _text(value) for name, value in {**chosen, **overrides}.items()}
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.replace(".", "__").upper()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
 
 
 def _config_file(config: Path | None) -> Path | None:
@@ -136,13 +160,11 @@ def _refuse_unknown_environment() -> None:
 
 
 def _stack_addresses(settings: Settings) -> dict[str, str]:
-    """The addresses that are set nowhere, from stack.json of a stack that runs or ran in the data folder."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        stack = json.loads(stack_file(settings.data).read_text())
-        wanted = {"kafka.bootstrap": settings.kafka.bootstrap, "triton.address": settings.triton.address}
-        answers = {"kafka.bootstrap": stack.get("kafka"), "triton.address": stack.get("triton")}
-        return {name: answers[name] for name, value in wanted.items() if not value and answers[name]}
-    return {}
+    """The addresses that are set nowhere, of the stack that runs in the data folder."""
+    stack = read_stack(settings.data) or {}
+    wanted = {"kafka.bootstrap": settings.kafka.bootstrap, "triton.address": settings.triton.address}
+    answers = {"kafka.bootstrap": stack.get("kafka"), "triton.address": stack.get("triton")}
+    return {name: str(answers[name]) for name, value in wanted.items() if not value and answers[name]}
 
 
 def _merged(settings: Settings, found: Mapping[str, str]) -> dict[str, Any]:
@@ -169,7 +191,7 @@ def _sources_of(settings: Settings, given: Mapping[str, Any], path: Path | None)
     in_file = tomllib.loads(path.read_text()) if path else {}
     sources = {}
     for name, _, _ in _leaves(settings):
-        variable = environment.get(PREFIX + name.replace(".", "__").upper())
+        variable = environment.get(_variable(name))
         if _holds(given, name):
             sources[name] = "command line"
         elif variable:

@@ -126,6 +126,9 @@ class Triton(Section):
     address: str = Field(default="", description="host:port of Triton's gRPC; empty: the local stack's server")
     detector: str = Field(default="ssd_mobilenet_v2", description="model that gives boxes, labels and scores")
     embedder: str = Field(default="efficientnet_lite0", description="model that gives binary codes")
+    repository: Path | None = Field(
+        default=None, description="model repository with the cards of the served models; none: the data folder's"
+    )
     deadline_s: Seconds = Field(default=10.0, description="time limit of one call to a model")
     shared_memory: bool | None = Field(default=None, description="pictures by shared memory; none: when on loopback")
 
@@ -156,6 +159,7 @@ class Fetch(Section):
 
 
 class Vision(Section):
+    input: Literal["pins", "pins.backfill"] = Field(default="pins", description="topic whose events are looked at")
     batch_max: Count = Field(default=16, description="events in one batch and transaction")
     concurrency: Count = Field(default=3, description="batches worked on at once")
     window: Count = Field(
@@ -180,13 +184,13 @@ class Index(Section):
 class Dots(Section):
     batch_max: Count = Field(default=64, description="object records decided on in one transaction")
     neighbours: Count = Field(default=25, description="results of which the signals are made")
+    score: Share = Field(default=0.7, description="least detector score of a dot, in cold start the only condition")
     similarity: Share = Field(default=0.65, description="least similarity of the nearest result")
     annotation: Annotated[float, Field(ge=0)] = Field(default=0.2, description="least score of the best annotation")
     conformity: Share = Field(default=0.4, description="least share of one category among the results")
     cold_start_min_objects: Annotated[int, Field(ge=0)] = Field(
         default=1_000, description="with fewer objects in the index dots are shown by detector score"
     )
-    cold_start_score: Share = Field(default=0.7, description="least detector score during cold start")
 
 
 class Api(Section):

@@ -23,6 +23,25 @@ from google.protobuf.message import DecodeError
 from dotstream.errors import Poison
 from producers.events_pb2 import EngagementEvent, EventBox, PinEvent, SaveEvent, TagEvent
 
+__all__ = [
+    "TAKEDOWN_VERSION",
+    "EngagementEvent",
+    "EventBox",
+    "PinEvent",
+    "SaveEvent",
+    "TagEvent",
+    "check_engagement",
+    "check_pin",
+    "check_save",
+    "check_tag",
+    "fill_pin",
+    "kind_name",
+    "validate_engagement",
+    "validate_pin",
+    "validate_save",
+    "validate_tag",
+]
+
 TAKEDOWN_VERSION = 2**63 - 1
 """The version of a takedown: no event of the pin comes after it."""
 

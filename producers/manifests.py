@@ -169,15 +169,18 @@ def _jsonl_rows(path: Path) -> Iterator[_Row]:
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
-    # Imported here: pyarrow takes a third of a second, which only those pay who read Parquet.
-    from pyarrow import parquet  # noqa: PLC0415
+    # Imported here: pyarrow takes half a second, which only those pay who read Parquet.
+    from pyarrow import ArrowException, parquet  # noqa: PLC0415
 
-    with parquet.ParquetFile(path) as file:
-        number = 0
-        for batch in file.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except ArrowException as error:
+        raise ValueError(str(error)) from error
 
 
 _ROWS: dict[str, Callable[[Path], Iterator[_Row]]] = {

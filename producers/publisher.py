@@ -26,7 +26,7 @@ from producers.events import (
     validate_tag,
 )
 from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent, TagEvent
-from producers.headers import Headers, event_headers
+from producers.headers import Headers, event_headers, new_traceparent
 from producers.kafka import KafkaConnection, translate
 
 MAX_EVENT_BYTES = 1 << 20
@@ -141,7 +141,7 @@ class Publisher:
         Args:
             event: the pin's whole state; a delete needs pin_id, and version or event_time.
             topic: another topic than the publisher's own, with its prefix.
-            traceparent: of the trace that caused the event.
+            traceparent: of the trace that caused the event; without it a new trace begins.
 
         Raises:
             Poison: the event breaks its contract ("too_large" when over a topic's limit); nothing was queued.
@@ -219,7 +219,7 @@ class Publisher:
             self._source,
             f"dotstream.{name}.{kind}.v1",
             event.event_time or self._clock.now_ms(),
-            traceparent,
+            traceparent or new_traceparent(),
             subject=event.pin_id,
         )
         value = event.SerializeToString(deterministic=True)

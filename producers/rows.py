@@ -1,7 +1,7 @@
 """One row of a catalogue of pins, or one picture on disk, as a pin event.
 
-What producers/manifests.py reads from CSV, JSONL and Parquet arrives here as a dictionary; what is wrong with it leaves as
-`Poison`, whose detail the caller puts beside the place of the row.
+What producers/manifests.py reads from CSV, JSONL and Parquet arrives here as a dictionary; what is wrong with it leaves
+as `Poison`, whose detail the caller puts beside the place of the row.
 """
 
 from __future__ import annotations
@@ -75,18 +75,21 @@ def pin_from_row(row: Mapping[str, object], folder: Path, defaults: Defaults) ->
     unknown = sorted(str(name) for name in row if name not in COLUMNS)
     if unknown:
         raise _bad(f"unknown column {', '.join(unknown)} (known: {', '.join(sorted(COLUMNS))})")
-    event = PinEvent(
-        pin_id=_text(row, "pin_id"),
-        kind=defaults.kind,
-        version=_integer(row, "version") or defaults.version,
-        board_id=_text(row, "board_id"),
-        title=_text(row, "title"),
-        annotations=_words(row.get("annotations")),
-        category_weights=_weights(row),
-        buyable=_flag(row.get("buyable")),
-        link=_text(row, "link"),
-        event_time=_integer(row, "event_time") or defaults.now_ms(),
-    )
+    try:
+        event = PinEvent(
+            pin_id=_text(row, "pin_id"),
+            kind=defaults.kind,
+            version=_integer(row, "version") or defaults.version,
+            board_id=_text(row, "board_id"),
+            title=_text(row, "title"),
+            annotations=_words(row.get("annotations")),
+            category_weights=_weights(row),
+            buyable=_flag(row.get("buyable")),
+            link=_text(row, "link"),
+            event_time=_integer(row, "event_time") or defaults.now_ms(),
+        )
+    except ValueError as error:
+        raise _bad(f"text that is not UTF-8: {error}") from error
     image = _text(row, "image")
     if image and defaults.kind != PinEvent.KIND_DELETED:
         event.image.CopyFrom(image_of(image, folder))

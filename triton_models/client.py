@@ -165,7 +165,7 @@ class TritonClient:
             images: uint8 [n, S, S, 3] RGB, whole pictures stretched to the detector's size (300).
 
         Returns: n Detections. Without rows, [] and no call.
-        Raises: the errors of triton_models/statuses.py and Misconfigured; ValueError for a wrong array.
+        Raises: the errors of triton_models/statuses.py and Misconfigured; Fatal for a wrong array.
         """
         served = self._connected().detector
 

@@ -84,7 +84,7 @@ class Served:
         return self.max_batch * self.size * self.size * 3
 
     def check_images(self, images: npt.NDArray[np.uint8]) -> None:
-        """Raises ValueError unless `images` is uint8 [n, size, size, 3]: a defect of the calling code, not of input."""
+        """Raises Fatal unless `images` is uint8 [n, size, size, 3]: a defect of the calling code, not of input."""
         expected = (self.size, self.size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise ValueError(

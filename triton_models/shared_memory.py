@@ -4,9 +4,10 @@ Stands between triton_models/client.py and the server's memory: a batch is copie
 mapped, instead of being serialised, sent and parsed. Only inputs travel so. Answers are small and come by gRPC, since
 a region would still hold the last answer's values where a faulty model wrote none.
 
-A region is a POSIX shared-memory object: on Linux a file in /dev/shm, here `dotstream-<pid>-<random>-<n>`, locked
-(flock) for as long as its owner lives. The lock, unlike the pid in the name, also tells the truth after a pid was given
-out again and between containers that share /dev/shm but not their processes; `sweep` removes what nobody holds.
+A region is a POSIX shared-memory object: on Linux a file in /dev/shm, here `dotstream-pictures-<pid>-<random>-<n>`, and
+locked (flock) for as long as its owner lives. The lock, unlike the pid in the name, also tells the truth after a pid
+was given out again, and between containers that share /dev/shm but not their processes; `sweep` removes what nobody
+holds.
 
 A call that ran out of time may still be read by the server while its region already carries the next batch. The late
 answer goes to nobody, so nothing wrong is returned; but a response cache inside the server would keep it under the
@@ -34,7 +35,7 @@ from dotstream.errors import DotstreamError, Fatal, Misconfigured, Unavailable
 from triton_models.statuses import Closed
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared-memory objects, not a temporary file
-PREFIX = "dotstream-"
+PREFIX = "dotstream-pictures-"
 
 _TRANSIENT = (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EWOULDBLOCK)
 

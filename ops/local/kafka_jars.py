@@ -114,7 +114,7 @@ def check_jars(folder: Path) -> None:
     Raises:
         Misconfigured: a jar is missing, foreign or different.
     """
-    expected = dict(reversed(line.split()) for line in CHECKSUMS.read_text().splitlines())
+    expected = {name: digest for digest, name in map(str.split, CHECKSUMS.read_text().splitlines())}
     found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:

@@ -11,27 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 PACKAGES = {
-    "skimage": ("data/astronaut.png", "data/coffee.png", "data/chelsea.png", "data/rocket.jpg"),
-    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
-    "mvtbdata": (
-        "images/butterfly.jpg",
-        "images/church.png",
-        "images/eiffel-1.png",
-        "images/eiffel-2.png",
-        "images/garden-l.jpg",
-        "images/lab-scene.png",
-        "images/monalisa.png",
-        "images/notre-dame.png",
-        "images/parks.png",
-        "images/roof.png",
-        "images/rocks2-l.png",
-        "images/tomato_124.png",
-        "images/walls-l.png",
-        "images/walls-r.png",
-        "images/yellowtargets.png",
-        "images/greenscreen.png",
-        "images/aerialphoto.png",
-    ),
+    "skimage/data": "astronaut.png camera.png chelsea.png coffee.png motorcycle_left.png rocket.jpg",
+    "sklearn/datasets/images": "china.jpg flower.jpg",
+    "mvtbdata/images": "Image18.png butterfly.jpg castle.png church.jpg eiffel-1.png eiffel-2.png flowers1.png flowers4.png "
+    "flowers9.png greenscreen.png image3.jpg notre-dame.png penguins.png road.png street.png tags.png tomato_54.png "
+    "yellowtargets.png",
 }
 
 
@@ -39,14 +23,15 @@ PACKAGES = {
 def photographs() -> tuple[Path, ...]:
     """The files, at least twenty of them, in a fixed order."""
     found: list[Path] = []
-    for package, names in PACKAGES.items():
+    for place, names in PACKAGES.items():
+        package, _, folder = place.partition("/")
         spec = find_spec(package)
         assert spec is not None and spec.origin is not None, f"{package} is not installed: uv sync"
-        folder = Path(spec.origin).parent
-        found.extend(folder / name for name in names)
+        found.extend(Path(spec.origin).parent / folder / name for name in names.split())
     return tuple(found)
 
 
+@cache
 def pictures(side: int) -> NDArray[np.uint8]:
     """All photographs stretched to a square, uint8 [n, side, side, 3] RGB, as the models take them."""
     resized = []

@@ -1,0 +1,82 @@
+"""Every metric of the API, declared once: name, unit, and what to do when it looks wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 1.0, 2.5, 5.0, 10.0)
+
+
+class ApiMetrics:
+    """The metrics of one API process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self._requests = Histogram(
+            "dotstream_api_request_seconds",
+            "Time to answer, by route and status; streams are left out. Slow: compare with the search stages.",
+            ["method", "route", "status"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._search = Histogram(
+            "dotstream_api_search_stage_seconds",
+            "Time of a search stage: look (decode, crop, Triton), scan (index), annotate. Slow look: see Triton.",
+            ["stage"],
+            buckets=REQUEST_BUCKETS,
+            registry=registry,
+        )
+        self._problems = Counter(
+            "dotstream_api_problems",
+            "Problem documents answered, by type. Rising unavailable or busy: a part is away or there is too much load.",
+            ["type"],
+            registry=registry,
+        )
+        self._streams = Gauge("dotstream_api_event_clients", "Clients of GET /events at present.", registry=registry)
+        self._work = Gauge("dotstream_api_work_held", "Heavy requests running or waiting at present.", registry=registry)
+        self._dots_behind = Gauge(
+            "dotstream_api_dots_behind_records",
+            "Records of topic dots that this process still had to read at its last start. Above 0: it is not ready.",
+            registry=registry,
+        )
+        self._dots_rebuilds = Gauge(
+            "dotstream_api_dots_rebuilds", "Times the dots were rebuilt because the topic is another.", registry=registry
+        )
+        self.index_errors = Counter(
+            "dotstream_api_index_errors", "Times the index could not be refreshed. Rising: see the log.", registry=registry
+        )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered. `route` is the template, never the path."""
+        self._requests.labels(method, route, str(status)).observe(seconds)
+
+    def problem(self, slug: str) -> None:
+        """A problem document was answered."""
+        self._problems.labels(slug).inc()
+
+    @contextmanager
+    def search_stage(self, stage: str) -> Iterator[None]:
+        """Times a stage of a search."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._search.labels(stage).observe(time.monotonic() - started)
+
+    def watch(
+        self,
+        *,
+        streams: Callable[[], float],
+        work: Callable[[], float],
+        dots_behind: Callable[[], float],
+        dots_rebuilds: Callable[[], float],
+    ) -> None:
+        """Reads these whenever the metrics are asked for."""
+        self._streams.set_function(streams)
+        self._work.set_function(work)
+        self._dots_behind.set_function(dots_behind)
+        self._dots_rebuilds.set_function(dots_rebuilds)

@@ -1,0 +1,70 @@
+"""What the API is made of: the parts it asks and the limits it keeps. ops/ fills it in and hands it to `create_app`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from discovery.dot_view import DotView
+from discovery.ports import DeadLetters, Eyes, Index, NoDeadLetters, Pictures
+from dotstream.clock import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may cost.
+
+    Attributes:
+        body_bytes: of a request's body.
+        search_s: from the request to its answer, waiting included.
+        read_s: the same for look-ups.
+        search_threads, search_waiting: searches and thumbnails at once, and how many more may wait.
+        indexed_wait_s: how long a request waits for `indexed_up_to`.
+        event_clients: of `GET /events` at once.
+        heartbeat_s: between comments on a silent stream.
+        requests_per_s, burst: of one client address, for searches; 0 switches the limit off.
+        thumbnail_cache_bytes: of scaled pictures kept in memory.
+        refresh_s: how often the index reader looks for news and renews its lease.
+    """
+
+    body_bytes: int = 20_000_000
+    search_s: float = 8.0
+    read_s: float = 3.0
+    search_threads: int = 4
+    search_waiting: int = 64
+    indexed_wait_s: float = 2.0
+    event_clients: int = 200
+    heartbeat_s: float = 15.0
+    requests_per_s: float = 50.0
+    burst: int = 200
+    thumbnail_cache_bytes: int = 64 << 20
+    refresh_s: float = 0.2
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts behind the API. They are started and closed by their owner, except `dots`, which the app starts.
+
+    Attributes:
+        index: reader of the active generation's shards.
+        dots: not started yet; the app starts and closes it.
+        pictures: the store that vision fills.
+        eyes: Triton's models with the generation's own crop settings.
+        dead_letters: for lineage.
+        registry: its metrics are answered at /metrics.
+        limits: what one request may cost.
+        boot: names this process in the ids of events; a new one for each start.
+        allowed_hosts: names that the Host header may have; "*" for any.
+    """
+
+    index: Index
+    dots: DotView
+    pictures: Pictures
+    eyes: Eyes
+    registry: CollectorRegistry
+    boot: str
+    dead_letters: DeadLetters = field(default_factory=NoDeadLetters)
+    limits: Limits = field(default_factory=Limits)
+    clock: Clock = field(default_factory=SystemClock)
+    allowed_hosts: tuple[str, ...] = ("*",)

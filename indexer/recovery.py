@@ -1,0 +1,228 @@
+"""Opening a shard: the folder's version, its lock and catalogue, and what a crash left undone.
+
+Recovery after anything but a clean close, in this order; each step may be cut off and done again:
+
+    1  the catalogue's state row says what is committed; RocksDB has dropped batches that a power loss tore
+    2  deaths in the columns above `reached` are taken back (one pass over the `died` columns, 8 bytes a slot)
+    3  deaths that the catalogue recorded since the last sync are put into the columns again
+    4  codes behind the durable length are held against their checksums. A slot that fails is hidden and noted as
+       damaged, and `applied` goes back to the durable offset, so that the log brings its record again
+    5  all of it is synced, the state row first of all loses its mark of a clean close, and the page is published
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from dotstream.clock import Clock
+from indexer import commit_page, folder
+from indexer.answers import by_segment
+from indexer.catalogue import I64, U64, Catalogue
+from indexer.commit_page import State
+from indexer.folder import CURRENT, NEXT, Identity, Lock
+from indexer.pages import PageFile
+from indexer.search import slot_of
+from indexer.segments import LIVE, Segment, SegmentSpec
+
+_CHECK_ROWS = 4096
+Steps = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Opened:
+    """A shard's version folder, held and recovered.
+
+    Attributes:
+        version: the folder.
+        pointer: CURRENT, or NEXT while a rebuild fills it.
+        segments: by number, 0 to the head.
+        state: as committed.
+        page: open for writing, not yet published.
+        damaged: slots that wait for their record.
+    """
+
+    version: Path
+    pointer: str
+    lock: Lock
+    catalogue: Catalogue
+    identity: Identity
+    spec: SegmentSpec
+    segments: dict[int, Segment]
+    state: State
+    page: PageFile
+    damaged: frozenset[int]
+
+
+def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: float, rebuild: bool, at: Steps) -> Opened:
+    """Takes and recovers the version folder that is in place, or the one that a rebuild fills; makes the first one.
+
+    Args:
+        home: the partition's folder.
+        wanted: what it must serve; its segment size and incarnation are for a new folder.
+        clock: for waiting.
+        lock_limit_s: how long to wait for another holder.
+        rebuild: work on NEXT instead of CURRENT; one for another topic is replaced by a new one.
+        at: called with a step's name before and after it, for crash tests.
+
+    Raises:
+        LockHeld, NeedsRebuild, ForeignFormat, Damaged, DiskFull, Retryable.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    pointer = NEXT if rebuild else CURRENT
+    setup = Lock(home / "LOCK")
+    setup.take(clock, lock_limit_s)
+    try:
+        folder.clear_left_overs(home)
+        version = folder.named(home, pointer)
+        if version is None:
+            version = _make(home, pointer, wanted, clock, at)
+    finally:
+        setup.release()
+    lock = Lock(version / "LOCK")
+    lock.take(clock, lock_limit_s)
+    try:
+        return _open(version, pointer, lock, wanted, at)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _make(home: Path, pointer: str, wanted: Identity, clock: Clock, at: Steps) -> Path:
+    """A new version folder with its identity, an empty state and the first segment; then the pointer to it."""
+    at("make")
+    version = folder.new_version(home)
+    catalogue = Catalogue(version / "catalogue")
+    try:
+        at("made folder")
+        incarnation = bytes.fromhex(wanted.incarnation)
+        spec = _spec(wanted)
+        Segment.create(version / "segments", spec, 0).close()
+        batch = catalogue.batch()
+        batch.put("meta", b"format", wanted.pack())
+        batch.put("meta", b"state", State(incarnation, building=pointer == NEXT).pack())
+        catalogue.write(batch)
+        catalogue.sync()
+        at("made state")
+    finally:
+        catalogue.close()
+    page = PageFile(version / "commit", writable=True)
+    page.write(State(incarnation, building=pointer == NEXT).pack())
+    page.close()
+    folder.point(home, pointer, version)
+    at("made pointer")
+    return version
+
+
+def _spec(identity: Identity) -> SegmentSpec:
+    return SegmentSpec(
+        identity.generation,
+        identity.partition,
+        identity.bits,
+        identity.segment_slots,
+        bytes.fromhex(identity.incarnation),
+    )
+
+
+def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps) -> Opened:
+    catalogue = Catalogue(version / "catalogue")
+    segments: dict[int, Segment] = {}
+    try:
+        identity = folder.read_identity(catalogue.get("meta", b"format"))
+        identity.hold_against(wanted)
+        spec = _spec(identity)
+        state = commit_page.unpack(catalogue.get("meta", b"state") or b"")
+        for number in range(state.head_segment + 1):
+            mode = "head" if number == state.head_segment else "sealed"
+            segments[number] = Segment(version / "segments", spec, number, mode)
+        at("recover")
+        state, damaged = recover(catalogue, segments, state, at)
+        page = PageFile(version / "commit", writable=True)
+    except BaseException:
+        for segment in segments.values():
+            segment.close()
+        catalogue.close()
+        raise
+    return Opened(version, pointer, lock, catalogue, identity, spec, segments, state, page, damaged)
+
+
+def recover(
+    catalogue: Catalogue, segments: dict[int, Segment], state: State, at: Steps
+) -> tuple[State, frozenset[int]]:
+    """Brings columns, catalogue and state together; the steps are those of the module's docstring.
+
+    Returns:
+        (the state to go on from, slots that wait for their record).
+    """
+    if not state.clean:
+        for number, segment in segments.items():
+            length = state.head_length if number == state.head_segment else segment.spec.capacity
+            died = segment.died[:length]
+            lost = np.flatnonzero((died != LIVE) & (died > state.reached))
+            if len(lost):
+                segment.kill(lost, np.full(len(lost), LIVE, np.int64))
+        at("took back deaths")
+    _repeat_deaths(catalogue, segments)
+    at("repeated deaths")
+    damaged = _check_codes(catalogue, segments, state)
+    batch = catalogue.batch()
+    known = set()
+    with catalogue.scan("damaged") as found:
+        known.update(U64.unpack(key)[0] for key, _ in found)
+    healed = {slot for slot in known - damaged if _whole(segments, slot)}
+    for slot in healed:
+        batch.delete("damaged", U64.pack(slot))
+    for slot in damaged:
+        batch.put("damaged", U64.pack(slot), b"")
+    applied = min(state.applied, state.durable) if damaged else state.applied
+    state = replace(state, applied=applied, clean=False)
+    batch.put("meta", b"state", state.pack())
+    for segment in segments.values():
+        segment.sync()
+    catalogue.write(batch)
+    catalogue.sync()
+    at("recovered")
+    return state, frozenset((known | damaged) - healed)
+
+
+def _repeat_deaths(catalogue: Catalogue, segments: dict[int, Segment]) -> None:
+    deaths: dict[int, int] = {}
+    with catalogue.scan("deaths") as found:
+        deaths.update((U64.unpack(key)[0], I64.unpack(value)[0]) for key, value in found)
+    kill(segments, deaths)
+
+
+def kill(segments: dict[int, Segment], deaths: dict[int, int]) -> None:
+    """Notes deaths, slot -> offset, in the segments' columns."""
+    for number, indices in by_segment(deaths).items():
+        offsets = [deaths[slot_of(number, index)] for index in indices]
+        segments[number].kill(np.array(indices, np.int64), np.array(offsets, np.int64))
+
+
+def _check_codes(catalogue: Catalogue, segments: dict[int, Segment], state: State) -> set[int]:
+    """Live slots behind the durable length: those whose checksum holds live on, the others are hidden and returned."""
+    damaged: set[int] = set()
+    for number in range(state.durable_segment, state.head_segment + 1):
+        segment = segments[number]
+        first = state.durable_length if number == state.durable_segment else 0
+        length = state.head_length if number == state.head_segment else segment.spec.capacity
+        for start in range(first, length, _CHECK_ROWS):
+            stop = min(start + _CHECK_ROWS, length)
+            owners = catalogue.owners([slot_of(number, index) for index in range(start, stop)])
+            live = np.array([owner is not None for owner in owners])
+            wrong = set(segment.damaged(start, stop).tolist())
+            indices = np.flatnonzero(live) + start
+            fates = np.array([0 if index in wrong else LIVE for index in indices.tolist()], np.int64)
+            if not np.array_equal(segment.died[indices], fates):
+                segment.kill(indices, fates)
+            damaged.update(slot_of(number, index) for index in indices.tolist() if index in wrong)
+    return damaged
+
+
+def _whole(segments: dict[int, Segment], slot: int) -> bool:
+    number, index = slot >> 32, slot & 0xFFFFFFFF
+    segment = segments[number]
+    return int(segment.died[index]) == LIVE and not len(segment.damaged(index, index + 1))

@@ -1,0 +1,235 @@
+"""What a batch changes, worked out before any of it is written: new codes, deaths, catalogue keys and counts.
+
+Step 0 of the commit protocol in indexer/shard.py. Nothing here touches a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arbitration import Outcome, Winner
+from indexer.catalogue import I64, U64, Batch, Catalogue
+from indexer.commit_page import State
+from indexer.entries import Row, cut
+from indexer.records import searched_codes, top_category
+from indexer.records_pb2 import ObjectRecord
+from indexer.search import slot_of
+from indexer.segments import BUYABLE, SLOT, Codes, SegmentSpec
+
+
+class Names:
+    """Numbers of labels and categories in the segments' columns, from 1, given in the order in which they come."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        with catalogue.scan("names") as found:
+            self._numbers = {key: U64.unpack(value)[0] for key, value in found}
+
+    def number(self, kind: bytes, name: str | None, batch: Batch) -> int:
+        """The name's number; 0 for no name. A new name enters the catalogue with the batch."""
+        if not name:
+            return 0
+        key = kind + name.encode()
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._numbers) + 1
+            batch.put("names", key, U64.pack(number))
+        return number
+
+
+@dataclass(slots=True)
+class Chunk:
+    """New codes for one segment.
+
+    Attributes:
+        segment: its number; one behind the head's means that the head is full.
+        start: first slot.
+        codes: uint8 [n, bits / 8].
+        slots: `SLOT` [n].
+    """
+
+    segment: int
+    start: int
+    codes: Codes
+    slots: npt.NDArray[np.void]
+
+
+@dataclass(slots=True)
+class Staged:
+    """A batch, ready to be written.
+
+    Attributes:
+        chunks: new codes, by segment.
+        rewrites: (slot, code [1, bytes], `SLOT` [1]) of damaged slots whose record was read again.
+        deaths: slot -> offset.
+        catalogue: the atomic batch without the state row.
+        state: as it will be.
+    """
+
+    state: State
+    catalogue: Batch
+    chunks: list[Chunk] = field(default_factory=list)
+    rewrites: list[tuple[int, Codes, npt.NDArray[np.void]]] = field(default_factory=list)
+    deaths: dict[int, int] = field(default_factory=dict)
+
+
+class Stager:
+    """Works one batch out.
+
+    Args:
+        catalogue: the catalogue before the batch.
+        spec: of the shard's segments.
+        state: before the batch.
+        names: the shard's label and category numbers.
+        damaged: slots that wait for their record.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, spec: SegmentSpec, state: State, names: Names, damaged: frozenset[int]
+    ) -> None:
+        self._catalogue = catalogue
+        self._spec = spec
+        self._names = names
+        self._damaged = damaged
+        self._segment, self._length = state.head_segment, state.head_length
+        self._counts: Counter[str] = Counter()
+        self._frequencies: Counter[str] = Counter()
+        self._codes: list[bytes] = []
+        self._columns: list[tuple[int, int, int, int, int, int]] = []
+        self._slots: list[int] = []
+        self._staged = Staged(state, catalogue.batch())
+
+    def stage(self, outcomes: Iterable[Outcome], applied: int) -> Staged:
+        """The batch's changes; `applied` is its last offset."""
+        for outcome in outcomes:
+            self._stage(outcome)
+        self._stage_frequencies()
+        self._stage_chunks()
+        state = self._staged.state
+        counts = {name: getattr(state, name) + n for name, n in self._counts.items()}
+        self._staged.state = replace(
+            state,
+            **counts,
+            applied=applied,
+            reached=max(applied, state.reached),
+            head_segment=self._segment,
+            head_length=self._length,
+            clean=False,
+        )
+        return self._staged
+
+    def _stage(self, outcome: Outcome) -> None:
+        key = outcome.pin_id.encode()
+        batch = self._staged.catalogue
+        if outcome.pending is None:
+            batch.delete("pending", key)
+        else:
+            batch.put("pending", key, I64.pack(outcome.pending))
+        if outcome.winner is not None:
+            if outcome.before is not None:
+                self._take_out(key, outcome.before, outcome.winner.offset)
+            self._put_in(key, outcome.winner)
+        elif outcome.forgotten and outcome.before is not None:
+            self._take_out(key, outcome.before, outcome.before.offset)
+            batch.delete("pins", key)
+        elif outcome.again is not None and outcome.before is not None and self._damaged:
+            self._write_again(outcome.before, outcome.again)
+
+    def _take_out(self, key: bytes, row: Row, offset: int) -> None:
+        batch = self._staged.catalogue
+        if row.order.deleted:
+            batch.delete("deletes", I64.pack(row.logged_at) + key)
+            self._counts["deleted_pins"] -= 1
+            return
+        record = ObjectRecord.FromString(row.join([bytes(self._spec.code_bytes)] * len(row.slots)))
+        for slot in row.slots:
+            packed = U64.pack(slot)
+            batch.delete("slots", packed)
+            batch.put("deaths", packed, I64.pack(offset))
+            batch.delete("damaged", packed)
+            self._staged.deaths[slot] = offset
+        batch.delete("sha256", record.image_sha256 + key)
+        batch.delete("newest", I64.pack(row.recorded_at) + key)
+        self._count(record, -1, len(row.slots))
+
+    def _put_in(self, key: bytes, winner: Winner) -> None:
+        batch, record = self._staged.catalogue, winner.record
+        codes = searched_codes(record)
+        slots = tuple(self._append(record, winner.offset, codes))
+        cuts, body = cut(winner.canonical, [code for _, code in codes])
+        row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, slots, cuts, body)
+        batch.put("pins", key, row.pack())
+        if record.deleted:
+            batch.put("deletes", I64.pack(winner.logged_at) + key, b"")
+            self._counts["deleted_pins"] += 1
+            return
+        for slot in slots:
+            batch.put("slots", U64.pack(slot), key)
+        batch.put("sha256", record.image_sha256 + key, b"")
+        batch.put("newest", I64.pack(record.recorded_at) + key, b"")
+        self._count(record, 1, len(slots))
+
+    def _count(self, record: ObjectRecord, sign: int, codes: int) -> None:
+        self._counts["live_pins"] += sign
+        self._counts["codes"] += sign * codes
+        self._counts["objects"] += sign * (codes - 1)
+        annotations = set(record.annotations)
+        self._counts["documents"] += sign * bool(annotations)
+        for annotation in annotations:
+            self._frequencies[annotation] += sign
+
+    def _append(self, record: ObjectRecord, born: int, codes: list[tuple[int, bytes]]) -> Iterable[int]:
+        for column, (_, code) in zip(self._rows(record, born), codes, strict=True):
+            if self._length == self._spec.capacity:
+                self._segment, self._length = self._segment + 1, 0
+            slot = slot_of(self._segment, self._length)
+            self._length += 1
+            self._codes.append(code)
+            self._columns.append(column)
+            self._slots.append(slot)
+            yield slot
+
+    def _rows(self, record: ObjectRecord, born: int) -> list[tuple[int, int, int, int, int, int]]:
+        """The `SLOT` rows of a record's codes, in the order of `searched_codes`."""
+        if record.deleted:
+            return []
+        batch, names = self._staged.catalogue, self._names
+        flags = BUYABLE if record.buyable else 0
+        category = names.number(b"c", top_category(record), batch)
+        rows = [(0, born, -1, flags, 0, category)]
+        rows.extend(
+            (0, born, item.index, flags, names.number(b"l", item.label, batch), category) for item in record.objects
+        )
+        return rows
+
+    def _write_again(self, row: Row, again: Winner) -> None:
+        rows = self._rows(again.record, row.offset)
+        for slot, column, (_, code) in zip(row.slots, rows, searched_codes(again.record), strict=True):
+            if slot in self._damaged:
+                self._staged.catalogue.delete("damaged", U64.pack(slot))
+                one = np.frombuffer(code, np.uint8).reshape(1, -1)
+                self._staged.rewrites.append((slot, one, np.array([column], SLOT)))
+
+    def _stage_frequencies(self) -> None:
+        changed = [(annotation.encode(), n) for annotation, n in self._frequencies.items() if n]
+        standing = self._catalogue.numbers("df", [key for key, _ in changed])
+        for (key, n), before in zip(changed, standing, strict=True):
+            if before + n > 0:
+                self._staged.catalogue.put("df", key, U64.pack(before + n))
+            else:
+                self._staged.catalogue.delete("df", key)
+
+    def _stage_chunks(self) -> None:
+        if not self._codes:
+            return
+        codes = np.frombuffer(b"".join(self._codes), np.uint8).reshape(-1, self._spec.code_bytes)
+        columns = np.array(self._columns, SLOT)
+        slots = np.array(self._slots, np.int64)
+        breaks = [0, *(np.flatnonzero(np.diff(slots >> 32)) + 1).tolist(), len(slots)]
+        for start, stop in zip(breaks[:-1], breaks[1:], strict=True):
+            segment, index = int(slots[start]) >> 32, int(slots[start]) & 0xFFFFFFFF
+            self._staged.chunks.append(Chunk(segment, index, codes[start:stop], columns[start:stop]))

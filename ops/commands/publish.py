@@ -1,0 +1,247 @@
+"""`dotstream publish PATH…`: pins from pictures and manifests into the stream, or out of it again.
+
+Where a person's or a nightly job's pins enter. What is wrong is told row by row on standard error; the command ends
+with status 0 only when Kafka has acknowledged an event for every row.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json as json_text
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dotstream.clock import Clock, SystemClock
+from dotstream.errors import Poison, Retryable
+from ops.settings import Loaded, Settings, load
+from ops.topics import require
+from producers.events_pb2 import PinEvent
+from producers.manifests import ManifestError, count, read
+from producers.publisher import Publisher, Undelivered
+
+SOURCE = "/dotstream/publish"
+SHOWN = 20  # refusals printed one by one; all of them are in the output of --json
+FLUSH_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 10.0
+
+
+class PinSink(Protocol):
+    """What a publisher is to this command."""
+
+    @property
+    def delivered(self) -> int: ...
+
+    def pin(self, event: PinEvent, *, topic: str | None = None) -> None: ...
+
+    def flush(self, limit_s: float) -> None: ...
+
+
+@dataclass
+class Summary:
+    """What became of the rows.
+
+    Attributes:
+        read: rows and files that were looked at.
+        published: events that Kafka has acknowledged.
+        refused: rows that gave no event.
+        undelivered: (pin_id, reason) of events that Kafka did not acknowledge.
+        stopped: why reading ended before the last row, if it did.
+        seconds: from the first row to the last acknowledgement.
+    """
+
+    read: int = 0
+    published: int = 0
+    refused: list[ManifestError] = field(default_factory=list)
+    undelivered: list[tuple[str, str]] = field(default_factory=list)
+    stopped: str = ""
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether every row was read and its event acknowledged."""
+        return not (self.refused or self.undelivered or self.stopped)
+
+    def as_json(self) -> str:
+        return json_text.dumps(
+            {
+                "published": self.published,
+                "refused": [{"where": error.where, "reason": error.reason} for error in self.refused],
+                "undelivered": [{"pin_id": pin_id, "reason": reason} for pin_id, reason in self.undelivered],
+                "stopped": self.stopped or None,
+                "seconds": round(self.seconds, 3),
+            }
+        )
+
+    def as_text(self) -> str:
+        rate = self.published / self.seconds if self.seconds else 0.0
+        parts = [f"{self.published} events published in {self.seconds:.1f} s ({rate:.0f} a second)"]
+        parts += [f"{len(self.refused)} refused"] * bool(self.refused)
+        parts += [f"{len(self.undelivered)} not delivered"] * bool(self.undelivered)
+        parts += [f"stopped early: {self.stopped}"] * bool(self.stopped)
+        return ", ".join(parts)
+
+
+def publish_all(
+    sink: PinSink,
+    items: Iterable[PinEvent | ManifestError],
+    *,
+    topic: str,
+    rate: float | None,
+    clock: Clock,
+    seen: Callable[[Summary], None],
+) -> Summary:
+    """Publishes the events and waits for their acknowledgement; an interrupt or an absent broker ends it early.
+
+    Args:
+        sink: the publisher.
+        items: what `producers.manifests.read` gives.
+        topic: full name of the topic.
+        rate: events a second at most; None for as fast as Kafka takes them.
+        clock: paces and times.
+        seen: is shown the growing summary after each row.
+    """
+    summary = Summary()
+    begun = clock.monotonic()
+    try:
+        for item in items:
+            summary.read += 1
+            if isinstance(item, ManifestError):
+                summary.refused.append(item)
+            else:
+                _pace(clock, begun, summary.read - len(summary.refused) - 1, rate)
+                _publish_one(sink, item, topic, summary)
+            summary.published = sink.delivered
+            seen(summary)
+    except KeyboardInterrupt:
+        summary.stopped = "interrupted"
+    except Retryable as error:
+        summary.stopped = str(error)
+    try:
+        sink.flush(FLUSH_LIMIT_S if not summary.stopped else ANSWER_LIMIT_S)
+    except Undelivered as error:
+        _note(error, summary)
+    summary.published = sink.delivered
+    summary.seconds = clock.monotonic() - begun
+    return summary
+
+
+def _pace(clock: Clock, begun: float, sent: int, rate: float | None) -> None:
+    if rate is not None and (early := begun + sent / rate - clock.monotonic()) > 0:
+        clock.sleep(early)
+
+
+def _publish_one(sink: PinSink, event: PinEvent, topic: str, summary: Summary) -> None:
+    while True:
+        try:
+            sink.pin(event, topic=topic)
+        except Undelivered as error:
+            # News of earlier events; this one was not taken yet.
+            _note(error, summary)
+        except Poison as error:
+            summary.refused.append(ManifestError(event.pin_id, error.detail))
+            return
+        except Retryable as error:
+            summary.undelivered.append((event.pin_id, str(error)))
+            raise
+        else:
+            return
+
+
+def _note(error: Undelivered, summary: Summary) -> None:
+    summary.undelivered += [(failure.key, str(failure.error)) for failure in error.failures]
+
+
+def deletes(pin_ids: Iterable[str], clock: Clock, version: int) -> Iterator[PinEvent]:
+    """Delete events for pins that are named one by one."""
+    for pin_id in pin_ids:
+        yield PinEvent(pin_id=pin_id, kind=PinEvent.KIND_DELETED, version=version, event_time=clock.now_ms())
+
+
+def publish(  # noqa: PLR0917  typer reads the options from the signature
+    context: typer.Context,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of pictures, pictures, or manifests (.csv, .jsonl, .parquet).", show_default=False
+        ),
+    ] = None,
+    kafka: Annotated[str | None, typer.Option(help="Brokers, HOST:PORT; otherwise as set.", show_default=False)] = None,
+    prefix: Annotated[str | None, typer.Option(help="Prefix of topic names; otherwise as set.")] = None,
+    topic: Annotated[str, typer.Option(help="Topic without its prefix: pins or pins.backfill.")] = "pins",
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second at most.", show_default=False)] = None,
+    update: Annotated[bool, typer.Option("--update", help="The pins exist already: new full state.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the pins; rows need only pin_id.")] = False,
+    pin_id: Annotated[
+        list[str] | None, typer.Option(help="With --delete: a pin to delete; may be given again.", show_default=False)
+    ] = None,
+    version: Annotated[int, typer.Option(min=0, help="Version of rows that have none; 0: the time of the event.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object about what was done.")] = False,
+) -> None:
+    """Publish pins to Kafka from pictures and manifests; update or delete them."""
+    if update and delete:
+        raise typer.BadParameter("choose one of --update and --delete")
+    if pin_id and not delete:
+        raise typer.BadParameter("--pin-id goes with --delete")
+    if not paths and not pin_id:
+        raise typer.BadParameter("name at least one folder, picture or manifest (or, with --delete, --pin-id)")
+    settings = _settings(context, kafka, prefix)
+    clock = SystemClock()
+    kind = PinEvent.KIND_DELETED if delete else PinEvent.KIND_UPDATED if update else PinEvent.KIND_CREATED
+    items = itertools.chain(
+        deletes(pin_id or (), clock, version), read(paths or (), now_ms=clock.now_ms, kind=kind, version=version)
+    )
+    total = count(paths or ()) + len(pin_id or ())
+    summary = _run(settings, items, topic=settings.topics.prefix + topic, rate=rate, clock=clock, total=total)
+    print(summary.as_json()) if json else Console(stderr=True).print(summary.as_text(), highlight=False, soft_wrap=True)
+    if not summary.good:
+        raise typer.Exit(130 if summary.stopped == "interrupted" else 1)
+
+
+def _settings(context: typer.Context, kafka: str | None, prefix: str | None) -> Settings:
+    """The settings that the application's own options gave, with this command's over them."""
+    loaded = context.obj if isinstance(context.obj, Loaded) else load()
+    settings = loaded.settings
+    brokers = settings.kafka.model_copy(update={"bootstrap": kafka} if kafka is not None else {})
+    topics = settings.topics.model_copy(update={"prefix": prefix} if prefix is not None else {})
+    return settings.model_copy(update={"kafka": brokers, "topics": topics})
+
+
+def _run(
+    settings: Settings,
+    items: Iterator[PinEvent | ManifestError],
+    *,
+    topic: str,
+    rate: float | None,
+    clock: Clock,
+    total: int,
+) -> Summary:
+    """Publishes with a progress bar; refusals are printed above it as they are met."""
+    connection = settings.kafka.connection()
+    require(connection, [topic], limit_s=ANSWER_LIMIT_S)
+    console = Console(stderr=True)
+    columns = (TextColumn("publishing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    publisher = Publisher(connection, source=SOURCE)
+    told = 0
+
+    def show(summary: Summary) -> None:
+        nonlocal told
+        for error in summary.refused[told:SHOWN]:
+            bar.console.print(f"refused {error}", markup=False, highlight=False, soft_wrap=True)
+        told = len(summary.refused)
+        bar.update(task, completed=summary.read)
+
+    try:
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("publish", total=total)
+            summary = publish_all(publisher, items, topic=topic, rate=rate, clock=clock, seen=show)
+    finally:
+        publisher.close()
+    for pin_id, reason in summary.undelivered[:SHOWN]:
+        console.print(f"not delivered {pin_id}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return summary

@@ -1,0 +1,140 @@
+"""The vision path put together from the settings: client, pipeline, fingerprint, decoder, fetcher, picture stores."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+
+from consumers.addresses import FetchPolicy
+from consumers.buckets import open_buckets
+from consumers.fetch import Fetcher
+from dotstream.clock import Clock
+from dotstream.errors import Misconfigured
+from indexer.pictures import PictureStore, ResultCache
+from ops.generations import Pipeline
+from ops.settings import Settings
+from triton_models.calls import Observer
+from triton_models.cards import ModelCard, read_card
+from triton_models.client import TritonClient
+from triton_models.pictures import Picture, PictureLimits, decode
+from triton_models.pipeline import Vision, VisionSettings, fingerprint
+
+CONFIG = "config.pbtxt"
+LABELS = "labels.txt"
+EVERY_NETWORK = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+
+def cards_of(settings: Settings) -> tuple[ModelCard, ModelCard]:
+    """The cards of the detector and the embedder.
+
+    Raises:
+        Misconfigured: a model is not exported into the repository, or not the file that its card names.
+    """
+    repository = settings.repository_folder
+    return read_card(repository, settings.triton.detector), read_card(repository, settings.triton.embedder)
+
+
+def labels_file(settings: Settings) -> Path:
+    """The detector's labels, one on each line, in the order of its indices."""
+    return settings.repository_folder / settings.triton.detector / LABELS
+
+
+def triton_client(settings: Settings, observer: Observer) -> TritonClient:
+    """A client of the served models, pinned to the versions of their cards.
+
+    Raises:
+        Misconfigured: there is no address, or no cards.
+    """
+    if not settings.triton.address:
+        raise Misconfigured("no Triton address: start a local stack (dotstream up) or set triton.address")
+    detector, embedder = cards_of(settings)
+    return TritonClient(
+        settings.triton.address,
+        labels=labels_file(settings),
+        detector=detector.name,
+        embedder=embedder.name,
+        versions={card.name: str(card.version) for card in (detector, embedder)},
+        deadline_s=settings.triton.deadline_s,
+        shared_memory=settings.triton.co_located,
+        observer=observer,
+    )
+
+
+def vision_settings(settings: Settings) -> VisionSettings:
+    vision = settings.vision
+    return VisionSettings(
+        detection_threshold=vision.detection_threshold, max_objects=vision.max_objects, crop_margin=vision.crop_margin
+    )
+
+
+def vision_of(settings: Settings, client: TritonClient) -> Vision:
+    """The pipeline over `client`."""
+    return Vision(client, vision_settings(settings))
+
+
+def pipeline_of(settings: Settings) -> Pipeline:
+    """What the generation must have been made with for this process to work for it."""
+    detector, embedder = cards_of(settings)
+    labels = hashlib.sha256(labels_file(settings).read_bytes()).hexdigest()
+    digests = {"detector": detector.sha256, "embedder": embedder.sha256, "labels": labels}
+    print_of = fingerprint(digests, vision_settings(settings))
+    return Pipeline(print_of, detector.label, embedder.label, code_bits(settings))
+
+
+def code_bits(settings: Settings) -> int:
+    """Width of the embedder's codes, as the configuration that Triton serves it with declares it.
+
+    Raises:
+        Misconfigured: the model has no readable configuration with an output `codes`.
+    """
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    path = settings.repository_folder / settings.triton.embedder / CONFIG
+    try:
+        config = text_format.Parse(path.read_text(), ModelConfig())
+    except (OSError, text_format.ParseError) as error:
+        raise Misconfigured(f"{path} cannot be read: {error}") from error
+    for output in config.output:
+        if output.name == "codes":
+            return int(output.dims[0]) * 8
+    raise Misconfigured(f"{path} declares no output `codes`")
+
+
+def picture_limits(settings: Settings) -> PictureLimits:
+    limits = settings.pictures
+    return PictureLimits(
+        max_bytes=limits.max_bytes, max_pixels=limits.max_pixels, min_side=limits.min_side, max_side=limits.max_side
+    )
+
+
+def decoder_of(settings: Settings) -> Callable[[bytes], Picture]:
+    """The guarded decoder with the limits of the settings."""
+    limits = picture_limits(settings)
+    return lambda data: decode(data, limits)
+
+
+def fetcher_of(settings: Settings, clock: Clock) -> Fetcher:
+    """The fetcher with the policy of the settings."""
+    fetch = settings.fetch
+    policy = FetchPolicy(
+        http="http" in fetch.schemes,
+        hosts=fetch.hosts,
+        ports=frozenset(fetch.ports),
+        private_networks=EVERY_NETWORK if fetch.private_networks else (),
+        file_roots=tuple(Path(root) for root in fetch.file_roots) if "file" in fetch.schemes else (),
+        max_bytes=settings.pictures.max_bytes,
+        limit_s=fetch.timeout_s,
+    )
+    return Fetcher(policy, clock=clock, buckets=open_buckets(fetch.buckets, policy))
+
+
+def pictures_of(settings: Settings) -> PictureStore:
+    return PictureStore(settings.pictures_url)
+
+
+def results_of(settings: Settings) -> ResultCache:
+    """The cache of vision results, beside the pictures."""
+    return ResultCache(settings.results_url)

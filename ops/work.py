@@ -1,0 +1,217 @@
+"""Puts one worker process together from the settings and runs it: `dotstream work vision|takedowns|index|dots`.
+
+This is the only place where settings, clients and the parts of consumers/ meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from consumers.dots import DotSettings, DotsProcessor
+from consumers.index import IndexSettings, IndexWorker
+from consumers.kafka_log import KafkaLog, KafkaLogSettings, Slot
+from consumers.metrics import WorkerMetrics
+from consumers.records import RecordWriter
+from consumers.runtime import RuntimeSettings, Worker
+from consumers.takedowns import TakedownProcessor
+from consumers.vision import VisionProcessor
+from dotstream.clock import Clock, SystemClock
+from dotstream.errors import Misconfigured
+from indexer.reader import IndexReader
+from indexer.records_pb2 import GenerationRecord
+from ops.generations import ensure_generation
+from ops.models import decoder_of, fetcher_of, pictures_of, pipeline_of, results_of, triton_client, vision_of
+from ops.probes import Probes
+from ops.settings import Settings
+from ops.shards import shard_opener
+from ops.topics import TopicNames, require
+
+log = logging.getLogger(__name__)
+
+ROLES = ("vision", "takedowns", "index", "dots")
+TOPICS_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every role needs."""
+
+    settings: Settings
+    names: TopicNames
+    generation: GenerationRecord
+    feature: str
+    metrics: WorkerMetrics
+    clock: Clock
+
+    def log(self, role: str, topics: list[str]) -> KafkaLog:
+        slot = Slot(role, self.settings.generation, self.settings.worker.slot, self.settings.topics.prefix)
+        limits = KafkaLogSettings(session_timeout_s=self.settings.kafka.session_timeout_s)
+        return KafkaLog(self.settings.kafka.connection(), topics, slot, self.clock, limits)
+
+    def writer(self) -> RecordWriter:
+        return RecordWriter(
+            topic=self.names.objects(self.settings.generation),
+            generation=self.settings.generation,
+            detector=self.generation.detector,
+            embedder=self.generation.embedder,
+            feature=self.feature,
+            source=f"dotstream/{self.metrics.role}",
+            clock=self.clock,
+        )
+
+
+Runs = Worker | IndexWorker
+Builder = Callable[[Workplace, contextlib.ExitStack], Runs]
+
+
+def run(role: str, settings: Settings, *, stop: Callable[[], bool]) -> int:
+    """Runs one worker until `stop` says so, then drains it. Returns the exit status.
+
+    Raises:
+        Misconfigured: the role, a setting or the generation does not fit.
+        Fatal: the worker must not go on.
+    """
+    build = BUILDERS.get(role)
+    if build is None:
+        raise Misconfigured(f"there is no worker {role!r}; there are {', '.join(ROLES)}")
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(role, registry)
+    holder: list[Runs] = []
+    with contextlib.ExitStack() as owned:
+        probes = Probes(
+            settings.worker.metrics_host,
+            settings.worker.metrics_port,
+            registry,
+            healthy=lambda: True,
+            ready=lambda: bool(holder) and holder[0].ready,
+        )
+        owned.enter_context(probes)
+        log.info("%s worker: metrics on http://%s/metrics", role, probes.address)
+        worker = build(_workplace(settings, metrics), owned)
+        holder.append(worker)
+        worker.run(stop)
+    log.info("%s worker: stopped", role)
+    return 0
+
+
+def _workplace(settings: Settings, metrics: WorkerMetrics) -> Workplace:
+    names = TopicNames(settings.topics.prefix)
+    connection = settings.kafka.connection()
+    clock = SystemClock()
+    objects = names.objects(settings.generation)
+    require(connection, [names.events.pins, objects, names.dots, names.generations], limit_s=TOPICS_LIMIT_S)
+    pipeline = pipeline_of(settings)
+    generation = ensure_generation(
+        connection,
+        names.generations,
+        settings.generation,
+        pipeline,
+        partitions=settings.topics.objects_partitions,
+        now_ms=clock.now_ms(),
+    )
+    return Workplace(settings, names, generation, f"{pipeline.embedder}/codes", metrics, clock)
+
+
+@contextlib.contextmanager
+def _pool(size: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
+    settings, vision = place.settings, place.settings.vision
+    client = triton_client(settings, place.metrics)
+    owned.callback(client.close)
+    fetcher = fetcher_of(settings, place.clock)
+    owned.callback(fetcher.close)
+    processor = VisionProcessor(
+        fetcher=fetcher,
+        decode=decoder_of(settings),
+        vision=vision_of(settings, client),
+        pictures=pictures_of(settings),
+        cache=results_of(settings),
+        fingerprint=place.generation.fingerprint,
+        bits=place.generation.bits,
+        records=place.writer(),
+        prepare=owned.enter_context(_pool(vision.prepare_threads, "prepare")),
+        clock=place.clock,
+        metrics=place.metrics,
+    )
+    runtime = RuntimeSettings(
+        batch_max=vision.batch_max,
+        window=vision.window,
+        drain_limit_s=settings.worker.drain_s,
+        dead_size_limit=settings.topics.max_message_bytes + 65_536,
+    )
+    pins = [place.names.events.pins, place.names.events.pins_backfill]
+    pool = owned.enter_context(_pool(vision.concurrency, "vision"))
+    return Worker(place.log("vision", pins), processor, pool, place.clock, place.metrics, runtime)
+
+
+def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
+    processor = TakedownProcessor(place.writer(), place.clock, place.metrics)
+    runtime = RuntimeSettings(batch_max=1_000, window=2, dead_letters=False)
+    pool = owned.enter_context(_pool(1, "takedowns"))
+    return Worker(
+        place.log("takedowns", [place.names.events.pins]), processor, pool, place.clock, place.metrics, runtime
+    )
+
+
+def _index(place: Workplace, owned: contextlib.ExitStack) -> IndexWorker:  # noqa: ARG001  nothing else to own
+    settings = place.settings
+    return IndexWorker(
+        place.log("index", [place.names.objects(settings.generation)]),
+        shard_opener(settings, place.names, place.feature, place.generation.bits, place.clock),
+        place.clock,
+        place.metrics,
+        generation=settings.generation,
+        bits=place.generation.bits,
+        feature=place.feature,
+        settings=IndexSettings(batch_max=settings.index.batch_max),
+    )
+
+
+def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
+    settings, dots = place.settings, place.settings.dots
+    reader = IndexReader(
+        settings.index_folder,
+        place.generation.partitions,
+        clock=place.clock,
+        lease_s=settings.index.lease_s,
+        name=f"dots-{settings.worker.slot}",
+    )
+    owned.callback(reader.close)
+    processor = DotsProcessor(
+        reader=reader,
+        settings=DotSettings(
+            neighbours=dots.neighbours,
+            score_min=dots.score,
+            similarity_min=dots.similarity,
+            annotation_min=dots.annotation,
+            conformity_min=dots.conformity,
+            cold_start_objects=dots.cold_start_min_objects,
+        ),
+        generation=settings.generation,
+        bits=place.generation.bits,
+        epoch=place.generation.epoch,
+        topic=place.names.dots,
+        source="dotstream/dots",
+        clock=place.clock,
+        metrics=place.metrics,
+    )
+    runtime = RuntimeSettings(batch_max=dots.batch_max, window=2, dead_letters=False)
+    pool = owned.enter_context(_pool(1, "dots"))
+    topics = [place.names.objects(settings.generation)]
+    return Worker(place.log("dots", topics), processor, pool, place.clock, place.metrics, runtime)
+
+
+BUILDERS: dict[str, Builder] = {"vision": _vision, "takedowns": _takedowns, "index": _index, "dots": _dots}
