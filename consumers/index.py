@@ -20,15 +20,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from indexer.shard import Logged, Shard
+from indexer.arbitration import Logged
+from indexer.shard import Shard
 
 from consumers.dead import dead_letter
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Log, Message, Output, Partition
 from consumers.window import Backoff
 from dotstream.clock import Clock
-from dotstream.errors import Poison, Retryable
+from dotstream.errors import DotstreamError, Poison, Retryable
 from indexer.records import decode, encode, order_of
 
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Owned:
 
     shard: Shard
     end: int
-    caught_up: bool = False
+    caught_up: bool = False  # from then on it is put in place, arbitrates, and counts as ready
     waiting: list[Logged] = field(default_factory=list)
     read_to: int = -1  # the last offset read; past those of `waiting` when the last records were unreadable
 
@@ -116,8 +118,6 @@ class IndexWorker:
         wait = self._retry_at - self._clock.monotonic()
         if wait > 0:
             self._clock.sleep(min(wait, 0.2))
-            if self._is_open:
-                self._log.idle()
             return
         try:
             self._turn()
@@ -131,10 +131,9 @@ class IndexWorker:
         if not self._is_open:
             self._log.open(self)
             self._is_open = True
-        if not self._apply():
-            self._take()
-            self._apply()
-            self._met_ends()
+        self._take()
+        self._apply()
+        self._met_ends()
         for owned in self._owned.values():
             owned.shard.maybe_sync()
         if self._clock.monotonic() >= self._upkeep_at:
@@ -185,12 +184,10 @@ class IndexWorker:
                 owned.shard.advance(end - 1)
                 owned.caught_up = owned.caught_up or end >= owned.end
 
-    def _apply(self) -> bool:
-        """Applies what waits; True when there was something."""
-        worked = False
+    def _apply(self) -> None:
+        """Applies what was read."""
         for owned in self._owned.values():
             if owned.waiting:
-                worked = True
                 started = self._clock.monotonic()
                 owned.shard.apply(owned.waiting)
                 self._metrics.stage("apply", self._clock.monotonic() - started)
@@ -198,7 +195,6 @@ class IndexWorker:
                 self._count(applied)
             if owned.read_to > owned.shard.applied_offset:
                 owned.shard.advance(owned.read_to)
-        return worked
 
     def _count(self, applied: Sequence[Logged]) -> None:
         self._metrics.consumed.inc(len(applied))
@@ -215,8 +211,9 @@ class IndexWorker:
         for (topic, number), owned in self._owned.items():
             owned.caught_up = owned.caught_up or owned.shard.applied_offset + 1 >= owned.end
             if owned.caught_up:
+                owned.shard.promote()
                 outputs += self._winners(owned.shard, topic, number, published)
-                outputs += self._nulls(owned.shard, topic, number)
+                outputs += self._nulls(owned.shard, topic, number, published)
         positions = {source: owned.shard.applied_offset + 1 for source, owned in self._owned.items()}
         if outputs:
             self._log.commit(outputs, positions)
@@ -229,12 +226,13 @@ class IndexWorker:
         outputs = []
         for pin_id, winner in shard.pending():
             outputs.append(Output(topic, pin_id.encode(), encode(winner), partition=number))
-            published.append(lambda pin_id=pin_id, winner=winner: shard.published(pin_id, order_of(winner)))  # type: ignore[misc]
+            published.append(partial(shard.published, pin_id, order_of(winner)))
         return outputs
 
-    def _nulls(self, shard: Shard, topic: str, number: int) -> list[Output]:
+    def _nulls(self, shard: Shard, topic: str, number: int, published: list[Callable[[], None]]) -> list[Output]:
         retention_ms = int(self._settings.tombstone_retention_s * 1000)
         due = shard.due_nulls(self._clock.now_ms(), retention_ms, limit=self._settings.tombstones_max)
+        published += [partial(shard.published, pin_id, None) for pin_id in due]
         return [Output(topic, pin_id.encode(), None, partition=number) for pin_id in due]
 
     def _gauges(self) -> None:
@@ -270,17 +268,20 @@ class IndexWorker:
     def _release(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
             owned = self._owned.pop(partition, None)
-            if owned is not None:
+            if owned is None:
+                continue
+            try:
                 owned.shard.close()
+            except DotstreamError as error:  # what was not synced will be read again
+                log.warning("shard %d closed without its last sync: %s", partition[1], error)
 
     def _later(self, error: Retryable) -> None:
-        """Waits and goes on where it was; what the clients hold is given up when it was they that failed."""
+        """Lets go of everything and starts again where the shards stand: a failure is the same case as a crash."""
         self._attempts += 1
         pause = self._settings.backoff.after(self._attempts)
         self._retry_at = self._clock.monotonic() + pause
         self._metrics.paused.set(1)
         self._metrics.error(type(error).__name__)
-        log.warning("waiting %.1f s (attempt %d): %s", pause, self._attempts, error)
-        if not any(owned.waiting for owned in self._owned.values()):
-            self._is_open = False
-            self._release(list(self._owned))
+        log.warning("opening again in %.1f s (attempt %d): %s", pause, self._attempts, error)
+        self._is_open = False
+        self._release(list(self._owned))

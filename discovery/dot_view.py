@@ -9,7 +9,8 @@ group: every API process holds the dots of all partitions. What a step does, in 
     4. only then offer the changed pins to the event stream
 
 A crash after 1 or 2 reads the same records again; after 3 the event stream lacks them, which its clients know from
-the stream's new id. A topic with another id, or a stored position outside of the log, empties the store and starts over.
+the stream's new id. A topic with another id, or a stored position outside of the log, empties the store and starts
+over.
 """
 
 from __future__ import annotations
@@ -222,18 +223,12 @@ class DotView:
 
     def _read(self, record: Logged) -> Change | None:
         try:
-            if record.key is None:
-                raise ValueError("it has no key")
-            pin_id = record.key.decode()
-            dots = None if record.value is None else DotRecord.FromString(record.value)
-            if dots is not None and dots.pin_id != pin_id:
-                raise ValueError(f"its pin_id {dots.pin_id!r} is not its key")
+            return _parse(record)
         except (ValueError, DecodeError) as error:
             # The dots worker is the only writer; a stranger's record must not stop the view of all others.
             self.undecodable += 1
             log.warning("record %d of partition %d of the dots is left out: %s", record.offset, record.partition, error)
             return None
-        return pin_id, dots
 
     def _offer(self, pins: Sequence[str]) -> None:
         if not pins:
@@ -250,6 +245,17 @@ class DotView:
     def _check_ready(self) -> None:
         if not self.behind:
             self._ready.set()
+
+
+def _parse(record: Logged) -> Change:
+    """Raises ValueError or DecodeError for what is no record of ours."""
+    if record.key is None:
+        raise ValueError("it has no key")
+    pin_id = record.key.decode()
+    dots = None if record.value is None else DotRecord.FromString(record.value)
+    if dots is not None and dots.pin_id != pin_id:
+        raise ValueError(f"its pin_id {dots.pin_id!r} is not its key")
+    return pin_id, dots
 
 
 def _inside(positions: Mapping[int, int], extent: Extent) -> bool:

@@ -32,22 +32,28 @@ class ApiMetrics:
         )
         self._problems = Counter(
             "dotstream_api_problems",
-            "Problem documents answered, by type. Rising unavailable or busy: a part is away or there is too much load.",
+            "Problem documents answered, by type. Rising unavailable or busy: a part is away, or load is too high.",
             ["type"],
             registry=registry,
         )
         self._streams = Gauge("dotstream_api_event_clients", "Clients of GET /events at present.", registry=registry)
-        self._work = Gauge("dotstream_api_work_held", "Heavy requests running or waiting at present.", registry=registry)
+        self._work = Gauge(
+            "dotstream_api_work_held", "Heavy requests running or waiting at present.", registry=registry
+        )
         self._dots_behind = Gauge(
             "dotstream_api_dots_behind_records",
             "Records of topic dots that this process still had to read at its last start. Above 0: it is not ready.",
             registry=registry,
         )
         self._dots_rebuilds = Gauge(
-            "dotstream_api_dots_rebuilds", "Times the dots were rebuilt because the topic is another.", registry=registry
+            "dotstream_api_dots_rebuilds",
+            "Times the dots were rebuilt because the topic is another.",
+            registry=registry,
         )
         self.index_errors = Counter(
-            "dotstream_api_index_errors", "Times the index could not be refreshed. Rising: see the log.", registry=registry
+            "dotstream_api_index_errors",
+            "Times the index could not be refreshed. Rising: see the log.",
+            registry=registry,
         )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:

@@ -1,14 +1,16 @@
 """Errors of the API as RFC 9457 problem documents: one table from what went wrong to status, type and advice.
 
 Every answer with a status of 400 or more has content type application/problem+json and the members `type`, `title`,
-`status`, `detail`, and `instance` (the request's path). `type` is a stable relative reference, documented in docs/api.md.
+`status`, `detail`, and `instance` (the request's path). `type` is a stable relative reference, listed in docs/api.md.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
+NOT_KEPT = frozenset(("picture_missing", "picture_damaged", "picture_ref"))
+"""Reasons of the picture store: the asked pin's picture is at fault, not the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ KINDS = {
         Kind("bad-watermark", 400, "indexed_up_to is not one that this API gave out"),
         Kind("unknown-pin", 404, "No such pin"),
         Kind("unknown-object", 404, "No such object on this pin"),
+        Kind("picture-gone", 404, "The pin's picture is not kept"),
         Kind("not-found", 404, "Nothing here"),
         Kind("no-dots-yet", 404, "The pin has no dots yet"),
         Kind("method-not-allowed", 405, "The method is not allowed here"),
@@ -65,28 +70,22 @@ KINDS = {
 
 def of(error: Exception) -> Problem:
     """The problem that an error of the parts below amounts to."""
-    match error:
-        case Problem():
-            return error
-        case BadBox():
-            return Problem("bad-box", str(error))
-        case Poison():
-            return Problem("bad-picture", error.detail, {"reason": error.reason})
-        case Busy():
-            return Problem("busy", "try again shortly", retry_after_s=1)
-        case TooSlow():
-            return Problem("too-slow", "the time limit of this request passed", retry_after_s=RETRY_AFTER_S)
-        case Retryable():
-            return Problem("unavailable", str(error), retry_after_s=RETRY_AFTER_S)
-        case Fatal():
-            log.error("a request met a fatal error: %s", error)
-            return Problem("unavailable", "this process must be looked at; its log says more", retry_after_s=30)
-        case HTTPException():
-            return _of_http(error)
-        case RequestValidationError():
-            return _of_validation(error)
-        case _:
-            return Problem("internal", "the request could not be answered; the log says more")
+    if isinstance(error, Problem):
+        return error
+    for kind, problem_of in _MEANINGS:
+        if isinstance(error, kind):
+            return problem_of(error)
+    return Problem("internal", "the request could not be answered; the log says more")
+
+
+def _of_poison(error: Poison) -> Problem:
+    slug = "picture-gone" if error.reason in NOT_KEPT else "bad-picture"
+    return Problem(slug, error.detail, {"reason": error.reason})
+
+
+def _of_fatal(error: Fatal) -> Problem:
+    log.error("a request met a fatal error: %s", error)
+    return Problem("unavailable", "this process must be looked at; its log says more", retry_after_s=30)
 
 
 def answer(problem: Problem, path: str) -> JSONResponse:
@@ -107,15 +106,14 @@ def answer(problem: Problem, path: str) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of the app a problem document."""
+    """Makes every error that the app knows a problem document; discovery/middleware.py sees to the rest."""
 
     async def handle(request: Request, error: Exception) -> JSONResponse:
         problem = of(error)
-        if problem.slug == "internal":
-            log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        request.app.state.context.metrics.problem(problem.slug)
         return answer(problem, request.url.path)
 
-    for kind in (Problem, BadBox, Busy, TooSlow, DotstreamError, HTTPException, RequestValidationError, Exception):
+    for kind in (Problem, BadBox, Busy, TooSlow, DotstreamError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, handle)
 
 
@@ -145,3 +143,15 @@ def _of_validation(error: RequestValidationError) -> Problem:
     ]
     slug = "bad-request" if any(fault["type"] == "json_invalid" for fault in error.errors()) else "bad-field"
     return Problem(slug, "; ".join(f"{f['field']}: {f['message']}" for f in fields), {"fields": fields})
+
+
+_MEANINGS: Sequence[tuple[type[Exception], Callable[[Any], Problem]]] = (
+    (BadBox, lambda error: Problem("bad-box", str(error))),
+    (Poison, _of_poison),
+    (Busy, lambda _: Problem("busy", "try again shortly", retry_after_s=1)),
+    (TooSlow, lambda _: Problem("too-slow", "the time limit of this request passed", retry_after_s=RETRY_AFTER_S)),
+    (Retryable, lambda error: Problem("unavailable", str(error), retry_after_s=RETRY_AFTER_S)),
+    (Fatal, _of_fatal),
+    (HTTPException, _of_http),
+    (RequestValidationError, _of_validation),
+)

@@ -52,7 +52,7 @@ def read(word: str) -> Watermark:
         raise ValueError(f"not of version {VERSION}")
     generation, offsets = plain.get("g"), plain.get("w")
     if not isinstance(generation, str) or not isinstance(offsets, dict):
-        raise ValueError("it names no generation or no offsets")
+        raise ValueError("it names no generation or no offsets")  # noqa: TRY004 - the word's fault, not the caller's
     return Watermark(generation, {_int(partition): _int(offset) for partition, offset in offsets.items()})
 
 

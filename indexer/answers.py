@@ -19,7 +19,7 @@ from indexer.entries import Entry, Row
 from indexer.errors import Damaged, SearchTimeout
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Candidates, Scope, View, Wanted, nearest, place_of
-from indexer.segments import LIVE, Codes
+from indexer.segments import LIVE
 
 MAX_K = 10_000
 
@@ -147,7 +147,7 @@ def answer(
         found: list[_Found] = []
         gone = 0
         for source, wanted, excluded in asked:
-            candidates = nearest(source.view, code, query.k, wanted, excluded, checkpoint)
+            candidates = nearest(source.view, code, query.k, wanted=wanted, excluded=excluded, checkpoint=checkpoint)
             resolved, lost = _resolve(source, candidates, query.k)
             found.extend(resolved)
             gone += _leave_out(excluded, lost)

@@ -132,8 +132,8 @@ class Catalogue:
         if not keys:
             return []
         with _edge():
-            values: list[bytes | None] = self._of[family].get(list(keys))
-        return values
+            values: Any = self._of[family].get(list(keys))
+        return list(values)
 
     def rows(self, pin_ids: Sequence[str]) -> list[Row | None]:
         """The catalogue's rows of these pins, in their order."""

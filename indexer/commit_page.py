@@ -4,14 +4,15 @@ The writer stores `State` inside the catalogue's atomic batch (step 2 of the com
 value with `durable_offset` on the commit page (step 4). Layout, little endian, version 1:
 
     version u32 | clean u8 | building u8 | pad u16 | incarnation 16 bytes
-    applied i64 | reached i64 | durable i64 | durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
+    applied i64 | reached i64 | durable i64
+    durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
     live_pins u64 | deleted_pins u64 | objects u64 | codes u64 | documents u64
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from indexer.errors import Damaged, ForeignFormat
 
@@ -86,7 +87,9 @@ def unpack(value: bytes) -> State:
     """
     if len(value) < _LAYOUT.size:
         raise Damaged(f"a state of {len(value)} bytes; {_LAYOUT.size} are expected")
-    version, clean, building, incarnation, *numbers = _LAYOUT.unpack_from(value)
+    version, clean, building, incarnation, *rest = _LAYOUT.unpack_from(value)
     if version != VERSION:
         raise ForeignFormat(f"the state has layout {version}; this software reads layout {VERSION}")
-    return State(incarnation, *numbers, clean=bool(clean), building=bool(building))
+    names = [field.name for field in fields(State)][1:-2]
+    numbers = dict(zip(names, rest, strict=True))
+    return State(incarnation, clean=bool(clean), building=bool(building), **numbers)

@@ -66,7 +66,9 @@ class Identity:
         """
         for name in ("generation", "partition", "feature", "bits"):
             if getattr(self, name) != getattr(wanted, name):
-                raise ForeignFormat(f"the shard was made for {name} {getattr(self, name)!r}, not {getattr(wanted, name)!r}")
+                raise ForeignFormat(
+                    f"the shard was made for {name} {getattr(self, name)!r}, not {getattr(wanted, name)!r}"
+                )
         if self.topic_id != wanted.topic_id:
             raise NeedsRebuild(f"the shard reflects topic {self.topic_id}, not {wanted.topic_id}")
 
@@ -145,14 +147,15 @@ class Lock:
         """
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = clock.monotonic() + limit_s
+        held = False
         try:
-            while not _lock(fd):
-                if clock.monotonic() >= deadline:
-                    raise LockHeld(f"{self._path} is held by another process, waited {limit_s} s")
+            while not (held := _lock(fd)) and clock.monotonic() < deadline:
                 clock.sleep(_POLL_S)
-        except BaseException:
-            os.close(fd)
-            raise
+        finally:
+            if not held:
+                os.close(fd)
+        if not held:
+            raise LockHeld(f"{self._path} is held by another process, waited {limit_s} s")
         self._fd = fd
 
     def release(self) -> None:

@@ -1,9 +1,9 @@
-"""A small value that one process writes and others read without a lock: two checksummed copies in a mapped file.
+r"""A small value that one process writes and others read without a lock: two checksummed copies in a mapped file.
 
 The writer overwrites the older copy, so that the newer one stays whole while a write is under way or was cut off.
 File layout (8192 bytes, little endian), two copies at 0 and 4096:
 
-    magic 8 bytes "DSPAGE\\x00\\x01" | crc32 u32 of all that follows | length u32 | sequence u64 | payload
+    magic 8 bytes "DSPAGE\x00\x01" | crc32 u32 of all that follows | length u32 | sequence u64 | payload
 
 Step 4 of the commit protocol (indexer/shard.py) and the leases of readers (indexer/leases.py) are such pages.
 """

@@ -43,7 +43,8 @@ class Order:
 
 def encode(record: ObjectRecord) -> bytes:
     """The record's canonical bytes: protobuf with sorted maps. This is what is logged, stored and digested."""
-    return record.SerializeToString(deterministic=True)
+    canonical: bytes = record.SerializeToString(deterministic=True)
+    return canonical
 
 
 def order_of(record: ObjectRecord, canonical: bytes | None = None) -> Order:
@@ -64,9 +65,7 @@ def delete_record(pin_id: str, version: int, generation: str, now_ms: int) -> Ob
     )
 
 
-def decode(
-    key: bytes | None, value: bytes, *, generation: str, bits: int, feature: str | None = None
-) -> ObjectRecord:
+def decode(key: bytes | None, value: bytes, *, generation: str, bits: int, feature: str | None = None) -> ObjectRecord:
     """The record that a logged key and value carry, checked.
 
     Args:
@@ -88,9 +87,7 @@ def decode(
     return record
 
 
-def check(
-    record: ObjectRecord, key: bytes | None, *, generation: str, bits: int, feature: str | None = None
-) -> None:
+def check(record: ObjectRecord, key: bytes | None, *, generation: str, bits: int, feature: str | None = None) -> None:
     """What `decode` checks once the bytes are parsed; raises the same `Poison` reasons."""
     if key is None or record.pin_id.encode() != key:
         raise Poison("key_mismatch", f"key {key!r} is not pin_id {record.pin_id!r}")

@@ -12,7 +12,8 @@ Recovery after anything but a clean close, in this order; each step may be cut o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from indexer import commit_page, folder
 from indexer.answers import by_segment
 from indexer.catalogue import I64, U64, Catalogue
 from indexer.commit_page import State
+from indexer.errors import NeedsRebuild
 from indexer.folder import CURRENT, NEXT, Identity, Lock
 from indexer.pages import PageFile
 from indexer.search import slot_of
@@ -73,25 +75,38 @@ def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: floa
     """
     home.mkdir(parents=True, exist_ok=True)
     pointer = NEXT if rebuild else CURRENT
-    setup = Lock(home / "LOCK")
-    setup.take(clock, lock_limit_s)
+    while True:
+        with _held(home / "LOCK", clock, lock_limit_s):
+            folder.clear_left_overs(home)
+            version = folder.named(home, pointer) or _make(home, pointer, wanted, at)
+        lock = Lock(version / "LOCK")
+        lock.take(clock, lock_limit_s)
+        try:
+            if folder.named(home, pointer) == version:
+                return _open(version, pointer, lock, wanted, at)
+        except NeedsRebuild:
+            lock.release()
+            if not rebuild:
+                raise
+            (home / NEXT).unlink()  # it was begun for a topic that is gone
+        except BaseException:
+            lock.release()
+            raise
+        lock.release()  # another holder put a new folder in place while we waited
+
+
+@contextmanager
+def _held(path: Path, clock: Clock, limit_s: float) -> Iterator[None]:
+    """The partition's own lock, for as long as pointers and folders are made or cleared away."""
+    lock = Lock(path)
+    lock.take(clock, limit_s)
     try:
-        folder.clear_left_overs(home)
-        version = folder.named(home, pointer)
-        if version is None:
-            version = _make(home, pointer, wanted, clock, at)
+        yield
     finally:
-        setup.release()
-    lock = Lock(version / "LOCK")
-    lock.take(clock, lock_limit_s)
-    try:
-        return _open(version, pointer, lock, wanted, at)
-    except BaseException:
         lock.release()
-        raise
 
 
-def _make(home: Path, pointer: str, wanted: Identity, clock: Clock, at: Steps) -> Path:
+def _make(home: Path, pointer: str, wanted: Identity, at: Steps) -> Path:
     """A new version folder with its identity, an empty state and the first segment; then the pointer to it."""
     at("make")
     version = folder.new_version(home)
@@ -136,8 +151,8 @@ def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps) 
         spec = _spec(identity)
         state = commit_page.unpack(catalogue.get("meta", b"state") or b"")
         for number in range(state.head_segment + 1):
-            mode = "head" if number == state.head_segment else "sealed"
-            segments[number] = Segment(version / "segments", spec, number, mode)
+            head = number == state.head_segment
+            segments[number] = Segment(version / "segments", spec, number, "head" if head else "sealed")
         at("recover")
         state, damaged = recover(catalogue, segments, state, at)
         page = PageFile(version / "commit", writable=True)
@@ -169,7 +184,7 @@ def recover(
     at("repeated deaths")
     damaged = _check_codes(catalogue, segments, state)
     batch = catalogue.batch()
-    known = set()
+    known: set[int] = set()
     with catalogue.scan("damaged") as found:
         known.update(U64.unpack(key)[0] for key, _ in found)
     healed = {slot for slot in known - damaged if _whole(segments, slot)}

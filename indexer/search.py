@@ -145,6 +145,7 @@ def nearest(
     view: View,
     query: Codes,
     k: int,
+    *,
     wanted: Wanted,
     excluded: Mapping[int, Sequence[int]],
     checkpoint: Callable[[], None],
@@ -224,9 +225,7 @@ class _Part:
         return indices[ranked], distances[ranked]
 
 
-def _part(
-    segment: Segment, length: int, watermark: int, wanted: Wanted, excluded: Sequence[int]
-) -> _Part | None:
+def _part(segment: Segment, length: int, watermark: int, wanted: Wanted, excluded: Sequence[int]) -> _Part | None:
     mask = live_mask(segment, length, watermark)
     passes = wanted_mask(segment, length, wanted)
     if passes is not None:

@@ -1,4 +1,4 @@
-"""Segment files: the codes of a shard as raw rows, and a column file of what each slot is, beside it.
+r"""Segment files: the codes of a shard as raw rows, and a column file of what each slot is, beside it.
 
 A segment has `capacity` slots. The newest one is the head: preallocated and touched when it is made, appended to in
 place, its committed length kept in the catalogue and on the commit page. A full head is sealed: block checksums are
@@ -7,12 +7,13 @@ little endian; bits of a code are packed most significant first.
 
 `NNNNNNNN.codes`, version 1:
 
-    0      magic "DSCODES\\x00" | version u32 | bits u32 | capacity u32 | partition u32 | number u64
+    0      magic "DSCODES\x00" | version u32 | bits u32 | capacity u32 | partition u32 | number u64
            generation 64 bytes UTF-8, zero padded | incarnation 16 bytes | crc32 u32 of all before it | zeros to 4096
     4096   codes, capacity x bits / 8 bytes, zeros to a multiple of 4096
-    footer magic "DSFOOT\\x00\\x00" | version u32 | block bytes u32 | blocks u32 | crc32 u32 per block | crc32 u32 of all before
+    footer magic "DSFOOT\x00\x00" | version u32 | block bytes u32 | blocks u32 | crc32 u32 per block
+           | crc32 u32 of the footer before it
 
-`NNNNNNNN.meta`, version 1: the same header with magic "DSMETA\\x00\\x00" and at byte 2048 a u64 `edits`, which rises
+`NNNNNNNN.meta`, version 1: the same header with magic "DSMETA\x00\x00" and at byte 2048 a u64 `edits`, which rises
 after each change of a committed slot; then one column after the other, each at a multiple of 4096:
 
     born i64          offset of the record that brought the code
@@ -62,7 +63,14 @@ _COLUMNS: tuple[tuple[str, str], ...] = (
     ("check", "<u4"),
 )
 SLOT = np.dtype(
-    [("index", "<u4"), ("born", "<i8"), ("object_index", "<i4"), ("flags", "<u4"), ("label", "<u4"), ("category", "<u4")]
+    [
+        ("index", "<u4"),
+        ("born", "<i8"),
+        ("object_index", "<i4"),
+        ("flags", "<u4"),
+        ("label", "<u4"),
+        ("category", "<u4"),
+    ]
 )
 """What a slot's checksum covers besides its code, in this order and without padding."""
 
@@ -175,8 +183,8 @@ class Segment:
         self._folder = folder
         self._fds: list[int] = []
         paths = (codes_path(folder, number), meta_path(folder, number))
-        for path, magic, size in zip(paths, (_CODES_MAGIC, _META_MAGIC), (spec.codes_bytes, spec.meta_bytes), strict=True):
-            check_header(path, spec, magic, number, size)
+        check_header(paths[0], spec, _CODES_MAGIC, number, spec.codes_bytes)
+        check_header(paths[1], spec, _META_MAGIC, number, spec.meta_bytes)
         if mode == "head":
             paths[0].chmod(0o644)  # a crash between seal and commit leaves the head without write permission
         self._codes_map = np.memmap(paths[0], dtype=np.uint8, mode="r+" if mode == "head" else "r")
@@ -270,7 +278,7 @@ class Segment:
     def seal(self) -> None:
         """Writes the footer over a full segment, syncs both files and takes the write permission off the codes."""
         spec = self.spec
-        data = self.codes.reshape(-1)
+        data = memoryview(self.codes.reshape(-1))  # type: ignore[arg-type]
         crcs = [zlib.crc32(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES)]
         footer = _FOOTER.pack(_FOOTER_MAGIC, VERSION, BLOCK_BYTES, len(crcs)) + struct.pack(f"<{len(crcs)}I", *crcs)
         os.pwrite(self._fds[0], footer + _CRC.pack(zlib.crc32(footer)), spec.footer_at)
@@ -290,7 +298,7 @@ class Segment:
         whole = _CRC.unpack_from(footer, len(footer) - _CRC.size)[0] == zlib.crc32(footer[: -_CRC.size])
         if not whole or (magic, version, block, blocks) != (_FOOTER_MAGIC, VERSION, BLOCK_BYTES, spec.blocks):
             raise Damaged(f"the footer of segment {self.number} does not hold")
-        data = self.codes.reshape(-1)
+        data = memoryview(self.codes.reshape(-1))  # type: ignore[arg-type]
         for at, crc in enumerate(struct.unpack_from(f"<{blocks}I", footer, _FOOTER.size)):
             if zlib.crc32(data[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]) != crc:
                 raise Damaged(f"block {at} of segment {self.number} does not hold")
@@ -308,8 +316,8 @@ class Segment:
 
 def checksums(codes: Codes, slots: npt.NDArray[np.void]) -> npt.NDArray[np.uint32]:
     """The slots' checksums, uint32 [n]: crc32 over the `SLOT` row, then over the code."""
-    rows = memoryview(np.ascontiguousarray(slots).view(np.uint8).reshape(-1))
-    flat = memoryview(np.ascontiguousarray(codes).reshape(-1))
+    rows = np.ascontiguousarray(slots).tobytes()
+    flat = np.ascontiguousarray(codes).tobytes()
     size, width = SLOT.itemsize, codes.shape[1]
     crc = zlib.crc32
     found = [

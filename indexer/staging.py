@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -86,11 +87,20 @@ class Stager:
         state: before the batch.
         names: the shard's label and category numbers.
         damaged: slots that wait for their record.
+        pending: pins of the batch that carry a pending mark.
     """
 
     def __init__(
-        self, catalogue: Catalogue, spec: SegmentSpec, state: State, names: Names, damaged: frozenset[int]
+        self,
+        *,
+        catalogue: Catalogue,
+        spec: SegmentSpec,
+        state: State,
+        names: Names,
+        damaged: frozenset[int],
+        pending: frozenset[str],
     ) -> None:
+        self._pending = pending
         self._catalogue = catalogue
         self._spec = spec
         self._names = names
@@ -125,10 +135,10 @@ class Stager:
     def _stage(self, outcome: Outcome) -> None:
         key = outcome.pin_id.encode()
         batch = self._staged.catalogue
-        if outcome.pending is None:
-            batch.delete("pending", key)
-        else:
+        if outcome.pending is not None:
             batch.put("pending", key, I64.pack(outcome.pending))
+        elif outcome.pin_id in self._pending:
+            batch.delete("pending", key)
         if outcome.winner is not None:
             if outcome.before is not None:
                 self._take_out(key, outcome.before, outcome.winner.offset)
@@ -230,6 +240,6 @@ class Stager:
         columns = np.array(self._columns, SLOT)
         slots = np.array(self._slots, np.int64)
         breaks = [0, *(np.flatnonzero(np.diff(slots >> 32)) + 1).tolist(), len(slots)]
-        for start, stop in zip(breaks[:-1], breaks[1:], strict=True):
+        for start, stop in pairwise(breaks):
             segment, index = int(slots[start]) >> 32, int(slots[start]) & 0xFFFFFFFF
             self._staged.chunks.append(Chunk(segment, index, codes[start:stop], columns[start:stop]))

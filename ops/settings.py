@@ -61,12 +61,16 @@ class Settings(SettingsModel, BaseSettings):
     @property
     def results_url(self) -> str:
         """URL of the cache of vision results, beside the pictures."""
-        return f"{self.pictures.store.rstrip('/')}-results" if self.pictures.store else (self.data.absolute() / "cache" / "results").as_uri()
+        if self.pictures.store:
+            return f"{self.pictures.store.rstrip('/')}-results"
+        return (self.data.absolute() / "cache" / "results").as_uri()
 
     @property
     def repository_folder(self) -> Path:
-        """The model repository with the cards of the served models: as set, else the data folder's."""
-        return self.triton.repository or self.data.absolute() / "triton" / "repository"
+        """The model repository with the cards of the served models: as set, else the one beside the source."""
+        from triton_models.export import REPOSITORY
+
+        return (self.triton.repository or REPOSITORY).absolute()
 
     @property
     def index_folder(self) -> Path:

@@ -127,7 +127,7 @@ class Triton(Section):
     detector: str = Field(default="ssd_mobilenet_v2", description="model that gives boxes, labels and scores")
     embedder: str = Field(default="efficientnet_lite0", description="model that gives binary codes")
     repository: Path | None = Field(
-        default=None, description="model repository with the cards of the served models; none: the data folder's"
+        default=None, description="model repository with the cards of the served models; none: triton_models/repository"
     )
     deadline_s: Seconds = Field(default=10.0, description="time limit of one call to a model")
     shared_memory: bool | None = Field(default=None, description="pictures by shared memory; none: when on loopback")

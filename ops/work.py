@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,8 +30,9 @@ from ops.generations import ensure_generation
 from ops.models import decoder_of, fetcher_of, pictures_of, pipeline_of, results_of, triton_client, vision_of
 from ops.probes import Probes
 from ops.settings import Settings
-from ops.shards import shard_opener
-from ops.topics import TopicNames, require
+from ops.shards import longest_retention_ms, shard_opener
+from ops.topics import DEAD_HEADROOM, TopicNames, require
+from producers.publisher import MAX_EVENT_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +72,8 @@ Runs = Worker | IndexWorker
 Builder = Callable[[Workplace, contextlib.ExitStack], Runs]
 
 
-def run(role: str, settings: Settings, *, stop: Callable[[], bool]) -> int:
-    """Runs one worker until `stop` says so, then drains it. Returns the exit status.
+def run(role: str, settings: Settings, *, stop: threading.Event) -> int:
+    """Runs one worker until `stop` is set, then drains it. Returns the exit status.
 
     Raises:
         Misconfigured: the role, a setting or the generation does not fit.
@@ -95,7 +97,7 @@ def run(role: str, settings: Settings, *, stop: Callable[[], bool]) -> int:
         log.info("%s worker: metrics on http://%s/metrics", role, probes.address)
         worker = build(_workplace(settings, metrics), owned)
         holder.append(worker)
-        worker.run(stop)
+        worker.run(stop.is_set)
     log.info("%s worker: stopped", role)
     return 0
 
@@ -112,7 +114,7 @@ def _workplace(settings: Settings, metrics: WorkerMetrics) -> Workplace:
         names.generations,
         settings.generation,
         pipeline,
-        partitions=settings.topics.objects_partitions,
+        partitions=settings.topics.record_partitions,
         now_ms=clock.now_ms(),
     )
     return Workplace(settings, names, generation, f"{pipeline.embedder}/codes", metrics, clock)
@@ -150,11 +152,12 @@ def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
         batch_max=vision.batch_max,
         window=vision.window,
         drain_limit_s=settings.worker.drain_s,
-        dead_size_limit=settings.topics.max_message_bytes + 65_536,
+        dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM,
     )
-    pins = [place.names.events.pins, place.names.events.pins_backfill]
+    pins = place.names.events.pins if vision.input == "pins" else place.names.events.pins_backfill
     pool = owned.enter_context(_pool(vision.concurrency, "vision"))
-    return Worker(place.log("vision", pins), processor, pool, place.clock, place.metrics, runtime)
+    role = "vision" if vision.input == "pins" else "vision-backfill"
+    return Worker(place.log(role, [pins]), processor, pool, place.clock, place.metrics, runtime)
 
 
 def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
@@ -176,7 +179,11 @@ def _index(place: Workplace, owned: contextlib.ExitStack) -> IndexWorker:  # noq
         generation=settings.generation,
         bits=place.generation.bits,
         feature=place.feature,
-        settings=IndexSettings(batch_max=settings.index.batch_max),
+        settings=IndexSettings(
+            batch_max=settings.index.batch_max,
+            tombstone_retention_s=longest_retention_ms(settings) / 1000,
+            dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM,
+        ),
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 Headers = list[tuple[str, bytes]]
-AnyHeaders = Iterable[tuple[str, bytes | str | None]] | None
-"""Headers as the Kafka client hands them out: possibly none, possibly with null values."""
+AnyHeaders = Iterable[tuple[str, bytes | str | None]] | Mapping[str, bytes | str | None] | None
+"""Headers as the Kafka client's types describe what it hands out: possibly none, possibly with null values."""
 
 CONTENT_TYPE = "application/protobuf"
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -68,7 +68,7 @@ def _rfc3339(time_ms: int) -> str:
 def read_header(headers: AnyHeaders, name: str) -> str | None:
     """The last header of this name as text; None when there is none or it is not UTF-8."""
     found: bytes | str | None = None
-    for key, value in headers or ():
+    for key, value in headers.items() if isinstance(headers, Mapping) else headers or ():
         if key == name:
             found = value
     if not isinstance(found, bytes):

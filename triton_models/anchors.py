@@ -28,7 +28,7 @@ def _shapes(layer: int) -> list[tuple[float, float]]:
 
 def ssd_anchors() -> NDArray[np.float32]:
     """The anchors as [1917, 4] float32: centre y, centre x, height, width, as shares of the picture's sides."""
-    rows = []
+    rows: list[tuple[float, float, float, float]] = []
     for layer, grid in enumerate(GRIDS):
         sizes = [(scale / math.sqrt(aspect), scale * math.sqrt(aspect)) for scale, aspect in _shapes(layer)]
         for y in range(grid):

@@ -14,24 +14,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dotstream.errors import Misconfigured
 from triton_models.cards import CARD_FILE, MODEL_FILE, ModelCard, read_card
 from triton_models.fetch import DETECTOR, EMBEDDER, Progress, Source, Weights, _quiet, fetch
 from triton_models.files import locked, write_whole
-
-from dotstream.errors import Misconfigured
 
 REPOSITORY = Path(__file__).parent / "repository"
 """The repository that is part of the source, with everything but the exported files."""
 
 
 def _detector(weights: Weights) -> bytes:
-    from triton_models.export_ssd import detector
+    from triton_models.export_ssd import detector  # noqa: PLC0415 - the ONNX tools belong to an optional group
 
     return detector(weights.detector)
 
 
 def _embedder(weights: Weights) -> bytes:
-    from triton_models.export_efficientnet import embedder
+    from triton_models.export_efficientnet import embedder  # noqa: PLC0415 - torch takes seconds to import
 
     return embedder(weights.embedder)
 
@@ -105,7 +104,7 @@ def _built(model: Served, weights: Weights) -> bytes:
 
 
 def _copy_sources(repository: Path) -> None:
-    """Brings the checked-in files of each model; replaces only what differs, so that a serving Triton sees no change."""
+    """Brings the checked-in files of each model; what is the same stays untouched, so that a server sees no change."""
     if repository.resolve() == REPOSITORY.resolve():
         return
     for source in sorted(REPOSITORY.glob("*/*")):

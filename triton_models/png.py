@@ -20,6 +20,11 @@ MAX_METADATA_BYTES = 8_000_000
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """Bits per sample that each colour type may have."""
 GREY, TRUECOLOUR, PALETTE = 0, 2, 3
+SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by colour type."""
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+"""First row, first column, and the steps to the next ones, of each pass of an interlaced picture."""
+PIECE_BYTES = 1 << 20
 GREY_SCALE = {2: 85, 4: 17}
 """Steps between grey levels of 2 and 4 bits when they are spread over 0..255."""
 
@@ -54,6 +59,31 @@ def outline(data: bytes) -> Outline:
     if b"IDAT" not in walk.seen or (walk.colour == PALETTE and b"PLTE" not in walk.seen):
         raise corrupt("a PNG without picture data or palette")
     return Outline("png", width, height, b"".join(walk.kept), walk.orientation)
+
+
+def has_all_rows(data: bytes) -> bool:
+    """Whether the picture data unfold to as many bytes as the header's size takes. Unfolds them piece by piece."""
+    missing = 0
+    unpacker = zlib.decompressobj()
+    for kind, payload, _ in _chunks(data):
+        if kind == b"IHDR":
+            missing = _raw_bytes(*struct.unpack(">IIBBBBB", payload))
+        packed: bytes | memoryview = payload if kind == b"IDAT" else b""
+        while packed and missing > 0:
+            missing -= len(unpacker.decompress(packed, PIECE_BYTES))
+            packed = unpacker.unconsumed_tail
+    return missing <= 0
+
+
+def _raw_bytes(width: int, height: int, depth: int, colour: int, _method: int, _filters: int, interlace: int) -> int:
+    """Bytes of all rows with their filter bytes, before compression."""
+    bits = depth * SAMPLES[colour]
+    passes = ADAM7 if interlace else ((0, 0, 1, 1),)
+    total = 0
+    for top, left, down, right in passes:
+        rows, columns = len(range(top, height, down)), len(range(left, width, right))
+        total += rows * (1 + -(-columns * bits // 8)) if columns else 0
+    return total
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
@@ -127,12 +157,13 @@ def _transparency(walk: _Walk, payload: bytes) -> bytes:
 def _guard_inflated(walk: _Walk, kind: bytes, payload: bytes) -> None:
     """Counts what a compressed chunk unfolds to, and stops at the limit. A broken stream unfolds to nothing."""
     name, _, rest = payload.partition(b"\0")
-    if kind == b"iTXt":
+    packed = rest[1:]  # behind the compression method
+    if kind == b"iTXt":  # flag, method, language, translated key
         if not rest.startswith(b"\1"):
             return
-        rest = rest[1:].split(b"\0", 2)[-1]
+        packed = rest[2:].split(b"\0", 2)[-1]
     try:
-        text = zlib.decompressobj().decompress(rest[1:], MAX_METADATA_BYTES + 1)
+        text = zlib.decompressobj().decompress(packed, MAX_METADATA_BYTES + 1)
     except zlib.error:
         return
     walk.inflated += len(text)

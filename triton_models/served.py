@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dotstream.errors import Misconfigured, Unavailable
+from dotstream.errors import Fatal, Misconfigured, Unavailable
 from triton_models.connection import Connection
 
 IMAGE = "image"  # the one input of both models
@@ -87,9 +87,7 @@ class Served:
         """Raises Fatal unless `images` is uint8 [n, size, size, 3]: a defect of the calling code, not of input."""
         expected = (self.size, self.size, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise ValueError(
-                f"{self.name} takes uint8 [n, {self.size}, {self.size}, 3], got {images.dtype} {images.shape}"
-            )
+            raise Fatal(f"{self.name} takes uint8 [n, *{expected}], got {images.dtype} {images.shape}")
 
 
 def read_served(connection: Connection, name: str, version: str | None, contract: Contract) -> Served:

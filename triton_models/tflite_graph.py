@@ -9,7 +9,8 @@ Everything up to a RESHAPE stays in the second layout; a RESHAPE first turns its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,21 +63,23 @@ class TfliteNetwork:
         source = int(self._graph.Inputs(0))
         self._names[source] = picture
         self._planar.add(source)
-        steps = {
-            "CONV_2D": self._convolution,
-            "DEPTHWISE_CONV_2D": self._convolution,
+        steps: dict[str, Callable[[GraphBuilder, Any], None]] = {
+            "CONV_2D": partial(self._convolution, depthwise=False),
+            "DEPTHWISE_CONV_2D": partial(self._convolution, depthwise=True),
             "ADD": self._add,
             "RESHAPE": self._reshape,
             "CONCATENATION": self._concatenation,
-            "DEQUANTIZE": self._dequantise,
         }
         for position in range(self._graph.OperatorsLength()):
             operator = self._graph.Operators(position)
             code = self._model.OperatorCodes(operator.OpcodeIndex())
             name = _OPERATORS.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
-            if name not in steps:
+            if name == "DEQUANTIZE":
+                self._dequantise(operator)
+            elif name in steps:
+                steps[name](builder, operator)
+            else:
                 raise Misconfigured(f"the TensorFlow Lite file uses {name}, which this port does not know")
-            steps[name](builder, operator, name)
         return [self._names[int(index)] for index in self._graph.OutputsAsNumpy()]
 
     def _shape(self, index: int) -> list[int]:
@@ -90,12 +93,11 @@ class TfliteNetwork:
             self._constants[index] = np.asarray(data).view(_DTYPES[tensor.Type()]).reshape(self._shape(index))
         return self._constants[index]
 
-    def _dequantise(self, builder: GraphBuilder, operator: Any, name: str) -> None:
+    def _dequantise(self, operator: Any) -> None:
         """A half-precision constant becomes the same number in single precision."""
         self._constants[int(operator.Outputs(0))] = self._value(int(operator.Inputs(0))).astype(np.float32)
 
-    def _convolution(self, builder: GraphBuilder, operator: Any, name: str) -> None:
-        depthwise = name == "DEPTHWISE_CONV_2D"
+    def _convolution(self, builder: GraphBuilder, operator: Any, *, depthwise: bool) -> None:
         options = _options(operator, tflite.DepthwiseConv2DOptions if depthwise else tflite.Conv2DOptions)
         if options.Padding() != tflite.Padding.SAME or {options.DilationHFactor(), options.DilationWFactor()} != {1}:
             raise Misconfigured("the TensorFlow Lite file convolves without SAME padding or with dilation")
@@ -119,12 +121,12 @@ class TfliteNetwork:
         )
         self._store(operator, _activated(builder, result, options.FusedActivationFunction()), planar=True)
 
-    def _add(self, builder: GraphBuilder, operator: Any, name: str) -> None:
+    def _add(self, builder: GraphBuilder, operator: Any) -> None:
         left, right = (self._names[int(index)] for index in operator.InputsAsNumpy())
         activation = _options(operator, tflite.AddOptions).FusedActivationFunction()
         self._store(operator, _activated(builder, builder.node("Add", left, right), activation), planar=True)
 
-    def _reshape(self, builder: GraphBuilder, operator: Any, name: str) -> None:
+    def _reshape(self, builder: GraphBuilder, operator: Any) -> None:
         source = int(operator.Inputs(0))
         value = self._names[source]
         if source in self._planar:
@@ -133,7 +135,7 @@ class TfliteNetwork:
         target = [0, -1, *self._shape(int(operator.Outputs(0)))[2:]]
         self._store(operator, builder.node("Reshape", value, builder.constant(target, "int64")), planar=False)
 
-    def _concatenation(self, builder: GraphBuilder, operator: Any, name: str) -> None:
+    def _concatenation(self, builder: GraphBuilder, operator: Any) -> None:
         inputs = [int(index) for index in operator.InputsAsNumpy()]
         if self._planar.intersection(inputs):
             raise Misconfigured("the TensorFlow Lite file concatenates pictures, which this port does not know")
@@ -159,8 +161,4 @@ def _activated(builder: GraphBuilder, value: str, activation: int) -> str:
         return value
     if activation != tflite.ActivationFunctionType.RELU6:
         raise Misconfigured(f"the TensorFlow Lite file uses activation {activation}, which this port does not know")
-    return builder.node("Clip", value, *_bounds(builder, (0.0, 6.0)))
-
-
-def _bounds(builder: GraphBuilder, limits: Sequence[float]) -> list[str]:
-    return [builder.constant(np.float32(limit)) for limit in limits]
+    return builder.node("Clip", value, builder.constant(0.0), builder.constant(6.0))

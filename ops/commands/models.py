@@ -22,9 +22,10 @@ def list_models(repository: Repository = None, as_json: Json = False) -> None:
     from dataclasses import asdict
 
     from triton_models.cards import read_card
-    from triton_models.export import REPOSITORY, SERVED
+    from triton_models.export import SERVED
 
-    cards = [read_card(repository or REPOSITORY, model.name, model.version) for model in SERVED]
+    place = repository or settings_of().settings.repository_folder
+    cards = [read_card(place, model.name, model.version) for model in SERVED]
     if as_json:
         answer([asdict(card) for card in cards])
         return
@@ -45,10 +46,10 @@ def fetch() -> None:
 @app.command()
 def export(repository: Repository = None) -> None:
     """Make the files that Triton serves, out of the weights; what is there already stays."""
-    from triton_models.export import REPOSITORY
     from triton_models.export import export as export_models
 
-    for card in export_models(repository or REPOSITORY, settings_of().settings.cache_folder, say):
+    settings = settings_of().settings
+    for card in export_models(repository or settings.repository_folder, settings.cache_folder, say):
         print(f"{card.label}  {card.sha256[:16]}")
 
 

@@ -187,7 +187,8 @@ class KafkaProcess:
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             if not self.alive():
-                raise Fatal(f"the Kafka broker in {self.folder} ended: {_last_complaint(self.log_file)}")
+                said = self.log_file.read_text(errors="replace")[-100_000:]
+                raise Fatal(f"the Kafka broker in {self.folder} ended: {_complaint(said)}")
             if self._answers() and self._serves():
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -316,7 +317,7 @@ def _format(jars: Path, folder: Path, properties: Path, java_flags: list[str]) -
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     if run.returncode != 0:
-        raise Fatal(f"the broker's folder {folder} could not be formatted: {(run.stderr + run.stdout).strip()[-400:]}")
+        raise Fatal(f"the broker's folder {folder} could not be formatted: {_complaint(run.stdout + run.stderr)}")
     return cluster_id
 
 
@@ -330,8 +331,8 @@ def _running_in(folder: Path) -> int | None:
     return pid if os.fsencode(folder / "server.properties") in command.split(b"\0") else None
 
 
-def _last_complaint(log: Path) -> str:
-    """The line of the broker's log that most likely says why it ended."""
-    lines = log.read_text(errors="replace").splitlines()[-400:] if log.exists() else []
+def _complaint(said: str) -> str:
+    """The line that most likely says why a process ended."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
     causes = [line for line in lines if "Exception" in line or "No space left" in line or "Error:" in line]
-    return (causes or lines or [f"it said nothing in {log}"])[-1].strip()[:400]
+    return (causes or lines or ["it said nothing"])[-1][:400]

@@ -12,11 +12,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import json
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class LocalStack:
         self.data = loaded.settings.data.absolute()
         self._loaded = loaded
         self._progress = progress
-        self._ports = dict(zip((*ROLES, "kafka", "triton"), free_ports(len(ROLES) + 2), strict=True))
+        self._ports = _kept_ports(self.data, (*ROLES, "kafka", "triton"))
         self.kafka = own_kafka or f"{LOOPBACK}:{self._ports['kafka']}"
         self.triton = own_triton or f"{LOOPBACK}:{self._ports['triton']}"
         self.api = f"http://{LOOPBACK}:{_api_port(loaded)}"
@@ -127,10 +128,11 @@ class LocalStack:
 
     def _models_part(self) -> Part:
         def start() -> Running:
-            if not self._own["triton"] and not _exported():
+            if not self._own["triton"] and not _exported(self.settings.repository_folder):
                 self._progress("exporting the models (once)")
                 log = self.data / "logs" / "models.log"
-                export = spawn([sys.executable, "-m", "ops.cli", "models", "export"], log, {})
+                environment = child_environment(self._loaded, {})
+                export = spawn([sys.executable, "-m", "ops.cli", "models", "export"], log, environment)
                 while export.alive():
                     threading.Event().wait(0.1)
                 if export.status != 0:
@@ -143,12 +145,11 @@ class LocalStack:
         def start() -> Running:
             if self._own["triton"]:
                 return External()
-            from triton_models.export import REPOSITORY
-
             environment = triton.ensure_environment(self.settings.cache_folder, self._progress)
             marked = {**environment.variables, guard.VARIABLE: os.environ.get(guard.VARIABLE, "")}
             environment = dataclasses.replace(environment, variables=marked)
-            return triton.start(environment, REPOSITORY, self.data / "triton", grpc_port=self._ports["triton"])
+            repository = self.settings.repository_folder
+            return triton.start(environment, repository, self.data / "triton", grpc_port=self._ports["triton"])
 
         def wait_ready(running: Running, limit_s: float) -> None:
             if isinstance(running, triton.TritonProcess):
@@ -161,17 +162,11 @@ class LocalStack:
 
     def _canary(self) -> None:
         """One inference of each model: a server whose Python stub has died goes on saying that it is ready."""
-        from triton_models.client import TritonClient
-        from triton_models.export import REPOSITORY
+        from ops.models import triton_client
+        from triton_models.calls import Unobserved
 
-        chosen = self.settings.triton
-        client = TritonClient(
-            self.triton,
-            labels=REPOSITORY / "ssd_mobilenet_v2" / "labels.txt",
-            detector=chosen.detector,
-            embedder=chosen.embedder,
-            deadline_s=chosen.deadline_s,
-        )
+        chosen = self.settings.triton.model_copy(update={"address": self.triton, "shared_memory": False})
+        client = triton_client(self.settings.model_copy(update={"triton": chosen}), Unobserved())
         try:
             client.canary()
         finally:
@@ -246,10 +241,10 @@ def local_stack(
                 stopped()
 
 
-def _exported() -> bool:
-    from triton_models.export import REPOSITORY, SERVED
+def _exported(repository: Path) -> bool:
+    from triton_models.export import SERVED
 
-    return all(model.is_exported(REPOSITORY) for model in SERVED)
+    return all(model.is_exported(repository) for model in SERVED)
 
 
 def _refuse_full_disk(data: Path, settings: Settings) -> None:
@@ -271,6 +266,18 @@ def _api_port(loaded: Loaded) -> int:
     if port and "api.port" in loaded.sources:
         raise Misconfigured(f"port {port} on {LOOPBACK} is taken; choose another with --port or stop what holds it")
     return free_ports(1)[0]
+
+
+def _kept_ports(data: Path, names: Sequence[str]) -> dict[str, int]:
+    """The ports that the parts had last time, as far as they are free, so that the user's clients find them again."""
+    file = data / "ports.json"
+    former: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        former = {str(name): int(port) for name, port in json.loads(file.read_text()).items()}
+    fresh = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = {name: former[name] if name in former and is_free(former[name]) else fresh[name] for name in names}
+    file.write_text(json.dumps(ports) + "\n")
+    return ports
 
 
 def _probe(address: str) -> None:

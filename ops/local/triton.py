@@ -67,10 +67,19 @@ class TritonProcess:
         return self.folder / "triton.log"
 
     def alive(self) -> bool:
-        """Whether the server's process still runs. Its model instances may have died: see `TritonClient.canary`."""
+        """Whether the server's process still runs."""
         # WNOWAIT leaves the process id taken until `stop` has signalled the whole group.
         gone = os.WEXITED | os.WNOHANG | os.WNOWAIT
         return self._process.returncode is None and os.waitid(os.P_PID, self.pid, gone) is None
+
+    def crashed_instances(self) -> int:
+        """How many model instances have died since the start.
+
+        The server neither starts them again nor stops calling itself ready: of two instances one dead one fails every
+        second request after a second of waiting. Loading the model again does nothing and unloading it takes half a
+        minute, so the cure is to `stop` and `start` the server.
+        """
+        return sum(state == "Z" and parent == self.pid for state, parent in _states())
 
     def wait_ready(self, limit_s: float = 60) -> None:
         """Returns once the server says that it and all its models are ready.
@@ -94,7 +103,7 @@ class TritonProcess:
             stream.seek(self._log_start)
             lines = stream.read().decode(errors="replace").splitlines()
         # Triton's log marks errors by an E before the date: "E1123 19:06:44.123456 ..."
-        errors = [line for line in lines if line[:1] == "E" and line[1:5].isdigit()]
+        errors = [line for line in lines if line[:1] == "E" and line[1:5].isdigit() and "Cuda" not in line]
         wanted = errors[:3] or [line for line in lines if line.strip()][-3:]
         return " | ".join(line.strip()[:300] for line in wanted) or f"it said nothing in {self.log_file}"
 
@@ -143,7 +152,9 @@ def start(
         environment: what `ensure_environment` returned.
         repository: the model repository; it is only read.
         folder: the server's own, for its log and notes.
-        grpc_port, http_port, metrics_port: where to listen; by default the folder's former ports, or free ones.
+        grpc_port: where to listen; by default the folder's former port, or a free one.
+        http_port: the same for HTTP.
+        metrics_port: the same for Prometheus.
         control: "none" serves what is there at the start; "explicit" lets clients load and unload models.
         load: with "explicit", the models to load at the start, or "*" for all.
 
@@ -200,8 +211,8 @@ def _launch(
             start_new_session=True,
         )  # fmt: skip
     _Notes(process.pid, list(ports), prefix).write(folder)
-    addresses = [f"{LOOPBACK}:{port}" for port in ports]
-    return TritonProcess(folder, *addresses, process.pid, prefix, process, log_start)
+    grpc, http, metrics = (f"{LOOPBACK}:{port}" for port in ports)
+    return TritonProcess(folder, grpc, http, metrics, process.pid, prefix, process, log_start)
 
 
 def _backends(environment: TritonEnvironment, folder: Path) -> Path:
@@ -252,6 +263,15 @@ def _processes(prefix: str) -> Iterator[int]:
             with contextlib.suppress(OSError):
                 if mark in (entry / "cmdline").read_bytes():
                     yield int(entry.name)
+
+
+def _states() -> Iterator[tuple[str, int]]:
+    """State letter and parent of every process: "Z" is one that ended and that its parent has not asked after."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
+                yield state, int(parent)
 
 
 def _clean_up(prefix: str) -> None:

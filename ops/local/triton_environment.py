@@ -28,6 +28,7 @@ Progress = Callable[[str], None]
 REQUIREMENTS = Path(__file__).with_name("triton-requirements.txt")
 PYTHONS = ("3.11", "3.12")
 """Python versions for which both the server has a stub and numpy 1.26 has a wheel."""
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,7 @@ def ensure_environment(cache: Path, progress: Progress, *, python: str | None = 
 
 def _interpreter(uv: str, python: str | None) -> str:
     """Path of the Python to build on: the asked or running version, else any on this machine that serves."""
-    running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if python is None and running in PYTHONS:
+    if python is None and RUNNING in PYTHONS:
         return sys.executable
     if python is not None and python not in PYTHONS:
         raise Misconfigured(f"the local Triton server runs on Python {' or '.join(PYTHONS)}, not on {python}")
@@ -98,7 +98,7 @@ def _interpreter(uv: str, python: str | None) -> str:
             return found.stdout.strip()
     wanted = python or " or ".join(PYTHONS)
     raise Misconfigured(
-        f"the local Triton server needs Python {wanted} beside the running {running}, and this machine has none: "
+        f"the local Triton server needs Python {wanted} beside the running {RUNNING}, and this machine has none: "
         f"uv python install {python or PYTHONS[-1]}"
     )
 

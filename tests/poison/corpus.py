@@ -146,7 +146,7 @@ def _corrupt_jpegs() -> Iterator[Sample]:
             "wrong table number.jpg": build.join([p.replace(b"\xff\xdb\0C\0", b"\xff\xdb\0C\2") for _, p in parts]),
             "Huffman counts overflow.jpg": build.insert(still, segment(0xC4, b"\0" + b"\xff" * 16 + bytes(200))),
             "unknown marker.jpg": build.insert(still, segment(0x42, b"boo")),
-            "bytes between segments.jpg": build.insert(still, b"\0\1\2\3"),
+            "bytes between segments.jpg": build.insert(still, segment(0xFE, b"hi"), b"\0\1\2\3"),
             "segment of length 0.jpg": build.insert(still, b"\xff\xfe\0\0"),
             "short frame header.jpg": still.replace(frame, segment(0xC0, b"\x08\0\x40\0\x60\3")),
             "five components.jpg": build.patch_frame(still, components=5),
@@ -157,6 +157,7 @@ def _corrupt_jpegs() -> Iterator[Sample]:
 def _corrupt_others() -> Iterator[Sample]:
     picture = encode(photo(), "PNG")
     head, data, end = picture[8:33], picture[33:-12], build.IEND
+    interlaced = build.interlaced(photo()[..., 0])
     bad_sum = bytearray(picture)
     bad_sum[60] ^= 1
     few = chunk(b"IDAT", zlib.compress(build.rows(photo()[:20])))
@@ -171,6 +172,7 @@ def _corrupt_others() -> Iterator[Sample]:
             "bad checksum.png": bytes(bad_sum),
             "no zlib stream.png": magic + head + chunk(b"IDAT", b"this is not deflate" * 40) + end,
             "20 of 64 rows.png": magic + head + few + end,
+            "half of the passes.png": interlaced[:33] + chunk(b"IDAT", zlib.compress(bytes(3000))) + end,
             "no picture data.png": magic + head + end,
             "no palette.png": magic + build.header(16, 16, 8, 3) + chunk(b"IDAT", zlib.compress(bytes(272))) + end,
             "two palettes.png": build.with_chunks(picture, chunk(b"PLTE", bytes(3)), chunk(b"PLTE", bytes(3))),
@@ -373,6 +375,7 @@ def _good_pngs() -> Iterator[Sample]:
             "animation of one frame.png": build.with_chunks(picture, chunk(b"acTL", b"\0\0\0\1\0\0\0\0")),
             "trailer.png": picture + random.Random(8).randbytes(5000),
             "orientation 6.png": turned,
+            "black last row.png": encode(np.vstack([pixels[:-1], 0 * pixels[-1:]]), "PNG"),
             "empty data chunks.png": picture[:33] + chunk(b"IDAT") * 3 + picture[33:],
         },
     )

@@ -61,7 +61,7 @@ def answer(model: str, images: npt.NDArray[np.uint8]) -> Arrays:
     boxes = np.concatenate([shares[..., :2] * 0.5, 0.5 + shares[..., 2:] * 0.5], axis=-1)
     live = np.arange(DETECTIONS) < 1 + digests[:, 40:41] % 3
     scores = np.where(live, 0.95 - 0.2 * np.arange(DETECTIONS) - digests[:, 41:42] / 2560, 0).astype(np.float32)
-    labels = np.where(live, digests[:, 42 : 42 + DETECTIONS] % len(LABELS), -1).astype(np.int32)
+    labels = np.where(live, digests[:, 42 : 42 + DETECTIONS].astype(np.int32) % len(LABELS), -1).astype(np.int32)
     return {"boxes": np.where(live[..., None], boxes, 0).astype(np.float32), "labels": labels, "scores": scores}
 
 
@@ -161,7 +161,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     def _content(self, request: Request, context: grpc.ServicerContext) -> bytes:
         parameters = request.inputs[0].parameters
         if "shared_memory_region" not in parameters:
-            return request.raw_input_contents[0]
+            return bytes(request.raw_input_contents[0])
         name = parameters["shared_memory_region"].string_param
         if name not in self.regions:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Unable to find shared memory region: '{name}'")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 
 from ops.local.kafka import KafkaProcess, ensure_jars, start
 from ops.topics import TopicNames, TopicSettings, all_topics, ensure
@@ -75,16 +75,17 @@ def topics(broker: KafkaProcess, topic_prefix: str) -> TopicNames:
 def read_topic(
     connection: KafkaConnection, topic: str, count: int, *, limit_s: float = 20, isolation: str = "read_committed"
 ) -> list[Message]:
-    """The first `count` records of a topic, all partitions, each partition in its order.
+    """The first `count` records of a topic, all partitions, each partition in its order. Joins no group.
 
     Raises:
         AssertionError: fewer came within the limit.
     """
-    config = {"group.id": f"read-{uuid.uuid4()}", "auto.offset.reset": "earliest", "enable.auto.commit": False}
-    consumer = Consumer(connection.config(**config, **{"isolation.level": isolation}))
+    config = {"group.id": "none", "enable.auto.commit": False, "isolation.level": isolation}
+    consumer = Consumer(connection.config(**config))
     found: list[Message] = []
     try:
-        consumer.subscribe([topic])
+        partitions = consumer.list_topics(topic, limit_s).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
         deadline = time.monotonic() + limit_s
         while len(found) < count:
             assert time.monotonic() < deadline, f"{len(found)} of {count} records of {topic} came within {limit_s} s"

@@ -13,9 +13,9 @@ from PIL import Image
 PACKAGES = {
     "skimage/data": "astronaut.png camera.png chelsea.png coffee.png motorcycle_left.png rocket.jpg",
     "sklearn/datasets/images": "china.jpg flower.jpg",
-    "mvtbdata/images": "Image18.png butterfly.jpg castle.png church.jpg eiffel-1.png eiffel-2.png flowers1.png flowers4.png "
-    "flowers9.png greenscreen.png image3.jpg notre-dame.png penguins.png road.png street.png tags.png tomato_54.png "
-    "yellowtargets.png",
+    "mvtbdata/images": "Image18.png butterfly.jpg castle.png church.jpg eiffel-1.png eiffel-2.png flowers1.png "
+    "flowers4.png flowers9.png greenscreen.png image3.jpg notre-dame.png penguins.png road.png street.png tags.png "
+    "tomato_54.png yellowtargets.png",
 }
 
 

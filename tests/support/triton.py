@@ -67,9 +67,10 @@ def own_triton(triton_environment: TritonEnvironment, tmp_path: Path) -> Iterato
     """Starts a server of the test's own and waits for it; called again, it starts it again in the same folder."""
     started: list[TritonProcess] = []
 
-    def begin(repository: Path, *, control: ControlMode = "none", **options: object) -> TritonProcess:
-        ports = {name: value for name, value in options.items() if isinstance(value, int)}
-        started.append(start(triton_environment, repository, tmp_path / "triton", control=control, **ports))
+    def begin(
+        repository: Path, *, control: ControlMode = "none", grpc_port: int | None = None, folder: str = "triton"
+    ) -> TritonProcess:
+        started.append(start(triton_environment, repository, tmp_path / folder, control=control, grpc_port=grpc_port))
         started[-1].wait_ready(READY_LIMIT_S)
         return started[-1]
 

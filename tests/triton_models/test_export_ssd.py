@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -64,7 +65,7 @@ def original(tflite_file: Path) -> tuple[Floats, Floats]:
     return np.stack(boxes).astype(np.float32), np.stack(scores).astype(np.float32)
 
 
-def run(model: bytes, outputs: list[str], batch: NDArray[np.uint8]) -> list[NDArray[np.generic]]:
+def run(model: bytes, outputs: list[str], batch: NDArray[np.uint8]) -> list[NDArray[Any]]:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return list(session.run(outputs, {"image": batch}))
 
@@ -147,9 +148,8 @@ def agrees(one: tuple[Floats, np.int32, np.float32], label: int, score: float, b
 def test_outputs_are_sorted_padded_and_inside_the_picture(weights: Weights) -> None:
     batch = np.concatenate([pictures(300)[:4], np.zeros((1, 300, 300, 3), np.uint8)])
     boxes, labels, scores = run(exported(weights.detector), ["boxes", "labels", "scores"], batch)
-    assert (boxes.shape, boxes.dtype) == ((5, 100, 4), np.float32)
-    assert (labels.shape, labels.dtype) == ((5, 100), np.int32)
-    assert (scores.shape, scores.dtype) == ((5, 100), np.float32)
+    assert [output.shape for output in (boxes, labels, scores)] == [(5, 100, 4), (5, 100), (5, 100)]
+    assert [output.dtype for output in (boxes, labels, scores)] == [np.float32, np.int32, np.float32]
     padding = labels == -1
     assert padding.any() and not padding.all()
     assert not scores[padding].any() and not boxes[padding].any()

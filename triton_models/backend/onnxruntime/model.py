@@ -82,7 +82,9 @@ class TritonPythonModel:
     def _run(self, requests: list[Any]) -> list[Any]:
         """One run over the rows of all requests; only outputs that somebody asked for are computed and sent."""
         rows = [self._arrays(request) for request in requests]
-        joined = {name: rows[0][name] if len(rows) == 1 else np.concatenate([r[name] for r in rows]) for name in rows[0]}
+        joined = {
+            name: rows[0][name] if len(rows) == 1 else np.concatenate([r[name] for r in rows]) for name in rows[0]
+        }
         wanted = sorted({name for request in requests for name in request.requested_output_names()})
         results = dict(zip(wanted, self._session.run(wanted, joined), strict=True))
         if len(requests) == 1:

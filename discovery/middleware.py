@@ -1,0 +1,152 @@
+"""What every request passes: body limit, security headers, metrics, and the last net for errors. Plain ASGI.
+
+The net stands inside of the header middleware, so that even an answer to a defect carries the headers and is a
+problem document.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from discovery import problems
+from discovery.errors import Problem
+from discovery.metrics import ApiMetrics
+
+log = logging.getLogger(__name__)
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Content-Security-Policy": PAGE_POLICY,
+}
+
+
+class SecurityHeaders:
+    """Sets the headers above on every answer that does not set them itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+class Measured:
+    """Times each request by its route's template, and answers what no handler caught."""
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        status = 0
+        streamed = False
+
+        async def noting(message: Message) -> None:
+            nonlocal status, streamed
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                streamed = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as error:
+            if status:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            self._metrics.problem("internal")
+            await problems.answer(problems.of(error), scope["path"])(scope, receive, noting)
+        finally:
+            if status and not streamed:
+                seconds = time.monotonic() - started
+                self._metrics.answered(_method(scope), _route(scope), status, seconds)
+
+
+class BodyLimit:
+    """Stops a request whose body grows beyond the limit, announced or not, while it is still being sent."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > self._limit:
+            await problems.answer(self._problem(), scope["path"])(scope, receive, send)
+            return
+        taken = 0
+
+        async def counting() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._limit:
+                    raise self._problem()
+            return message
+
+        await self._app(scope, counting, send)
+
+    def _problem(self) -> Problem:
+        return Problem("too-large", f"a body has at most {self._limit} bytes", {"limit_bytes": self._limit})
+
+
+def _route(scope: Scope) -> str:
+    """The template of the route that answered; never the path, whose values are without number."""
+    path = getattr(scope.get("route"), "path", None)
+    if isinstance(path, str):
+        return path.replace(":path}", "}")
+    return "/page" if scope["path"].startswith("/page/") else "unmatched"
+
+
+def _method(scope: Scope) -> str:
+    method = str(scope["method"])
+    return method if method in {"GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"} else "other"
+
+
+class KnownHost:
+    """Refuses requests under a host name that is not ours, so that no other site's name can be pointed at this API."""
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and "*" not in self._hosts:
+            host = Headers(scope=scope).get("host", "")
+            name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+            if name not in self._hosts:
+                problem = Problem("bad-request", "the Host header names another host")
+                await problems.answer(problem, scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

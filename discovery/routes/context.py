@@ -1,0 +1,132 @@
+"""What every route has at hand: the app's parts, and the ways to run work and to wait for the index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Request
+
+from discovery import watermark
+from discovery.announce import Announcer
+from discovery.errors import Problem, deleted_pin, unknown_pin
+from discovery.feed import Feed
+from discovery.metrics import ApiMetrics
+from discovery.ports import Found
+from discovery.rate import RateLimit
+from discovery.search import Search
+from discovery.services import Services
+from discovery.thumbnails import Thumbnails
+from discovery.watermark import Watermark
+from discovery.work import Workroom
+
+T = TypeVar("T")
+
+POLL_S = 0.02
+
+
+class Context:
+    """The parts of a running app, made once by `create_app`."""
+
+    def __init__(self, services: Services) -> None:
+        limits = services.limits
+        self.services = services
+        self.limits = limits
+        self.metrics = ApiMetrics(services.registry)
+        self.feed = Feed(services.boot, clients=limits.event_clients)
+        self.reads = Workroom("read", threads=4, waiting=512)
+        self.work = Workroom("search", threads=limits.search_threads, waiting=limits.search_waiting)
+        self.rate = RateLimit(limits.requests_per_s, limits.burst, services.clock)
+        self.thumbnails = Thumbnails(services.pictures, cache_bytes=limits.thumbnail_cache_bytes)
+        self.search = Search(services.index, services.pictures, services.eyes, timed=self.metrics.search_stage)
+        self.announcer = Announcer(services.index, services.dots, self.feed, self.metrics, refresh_s=limits.refresh_s)
+        self.metrics.watch(
+            streams=lambda: self.feed.clients,
+            work=lambda: self.work.held,
+            dots_behind=lambda: services.dots.behind,
+            dots_rebuilds=lambda: services.dots.rebuilds,
+        )
+
+    def start(self) -> None:
+        """Starts following dots and index."""
+        self.services.dots.start()
+        self.announcer.start()
+
+    def close(self) -> None:
+        """Ends streams and threads, and closes the dot view."""
+        self.feed.close()
+        self.announcer.close()
+        self.work.close()
+        self.reads.close()
+        self.services.dots.close()
+
+    async def read(self, look: Callable[[], T]) -> T:
+        """The result of a look-up, off the event loop."""
+        return await self.reads.run(look, self.limits.read_s)
+
+    async def heavy(self, work: Callable[[], T]) -> T:
+        """The result of a search or of work on a picture."""
+        return await self.work.run(work, self.limits.search_s)
+
+    def word(self, offsets: Mapping[int, int]) -> str:
+        """`indexed_up_to` for an answer that reflects these offsets."""
+        return watermark.write(Watermark(self.services.index.generation, offsets))
+
+    def live(self, pin_id: str) -> Found:
+        """The pin as the index has it, looked for once more in fresh state when it is not there.
+
+        Raises:
+            Problem: unknown-pin, deleted-pin.
+        """
+        index = self.services.index
+        found = index.pin(pin_id)
+        if found is None:
+            index.refresh()
+            found = index.pin(pin_id)
+        if found is None:
+            raise unknown_pin(pin_id)
+        if found.record.deleted:
+            raise deleted_pin(pin_id)
+        return found
+
+    async def reach(self, word: str | None) -> None:
+        """Waits until the index has come as far as a client has seen it.
+
+        Raises:
+            Problem: bad-watermark, other-generation; not-yet-indexed when the time ran out.
+        """
+        if word is None:
+            return
+        try:
+            wanted = watermark.read(word)
+        except ValueError as error:
+            raise Problem("bad-watermark", str(error)) from None
+        index = self.services.index
+        if wanted.generation != index.generation:
+            raise Problem("other-generation", f"{index.generation} is active, not {wanted.generation[:80]!r}")
+        deadline = asyncio.get_running_loop().time() + self.limits.indexed_wait_s
+        while not wanted.reached_by(await self.read(index.refresh)):
+            if asyncio.get_running_loop().time() >= deadline:
+                detail = f"the index did not come so far within {self.limits.indexed_wait_s:g} s"
+                raise Problem("not-yet-indexed", detail, retry_after_s=1)
+            await asyncio.sleep(POLL_S)
+
+    def admit(self, request: Request) -> None:
+        """Lets a client's search pass, or says when to come back.
+
+        Raises:
+            Problem: too-many-requests.
+        """
+        wait = self.rate.wait_s(request.client.host if request.client else "")
+        if wait:
+            raise Problem("too-many-requests", "this address asks too often", retry_after_s=max(1, round(wait)))
+
+
+def context_of(request: Request) -> Context:
+    """The context of the app that a request came to."""
+    context: Context = request.app.state.context
+    return context
+
+
+Here = Annotated[Context, Depends(context_of)]

@@ -1,0 +1,560 @@
+"""A Hamming shard and its catalogue: the one writer of a partition of objects.<generation>.
+
+The index worker hands over batches of logged records; each becomes one atomic commit that carries the log's offset
+with it, so that state and offset move, and rewind, together. The commit protocol:
+
+    0  work out which records win and what changes (arbitration.py, staging.py); no file is touched
+    1  put the new codes and their columns into the mapped head, behind its committed length. A head that is full is
+       sealed and synced, and the next one made, before anything names it
+    2  write one RocksDB batch: rows, counts, deaths, pending marks, head length, applied offset. The commit point
+    3  store the deaths in the columns of the segments, `died` first and the segment's edit count behind it
+    4  publish the commit page; followers see the version from here on
+    5  at most every 100 ms, for all commits since: sync codes and columns, then RocksDB's log, and only then note the
+       durable offset and forget the recorded deaths
+
+A crash before 2 leaves codes that nothing names and that the next commit overwrites; after 2 recovery.py repeats 3
+and 4. A power loss takes back 2 as far as it was not synced, offset included, and recovery.py finds by checksum what
+else is missing; the log is replayed from `applied_offset` in every case.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dotstream.clock import Clock
+from dotstream.errors import Retryable
+from indexer import folder, recovery
+from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
+from indexer.arbitration import Counts, Logged, Outcome, arbitrate
+from indexer.catalogue import I64, U64, Catalogue
+from indexer.commit_page import State
+from indexer.entries import Entry
+from indexer.errors import NeedsRebuild, Superseded
+from indexer.folder import CURRENT, Identity
+from indexer.records import Order, check
+from indexer.records_pb2 import ObjectRecord
+from indexer.recovery import Steps, open_shard
+from indexer.search import View
+from indexer.segments import Segment
+from indexer.staging import Names, Staged, Stager
+
+DEFAULT_SEGMENT_SLOTS = 65_536
+SYNC_EVERY_S = 0.1
+_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a batch did.
+
+    Attributes:
+        offset: the shard's applied offset now.
+        live, deleted: records that won and were stored, by kind.
+        stale: records and nulls that did not win; their pins are pending.
+        repeated: records equal to the standing winner.
+        forgotten: deletes that a null let go.
+        skipped: records at or below the applied offset, which the state reflects already.
+    """
+
+    offset: int
+    live: int
+    deleted: int
+    stale: int
+    repeated: int
+    forgotten: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """One version, held still for a query."""
+
+    view: View
+    catalogue: Catalogue
+
+
+class Shard:
+    """The writer of one partition. One thread applies; queries may come from others meanwhile.
+
+    After any error but `Poison` and `ValueError` the shard takes no further batch: close it and open it again.
+    """
+
+    def __init__(self, home: Path, opened: recovery.Opened, *, clock: Clock, null_retention_ms: int, at: Steps) -> None:
+        """Use `Shard.open`."""
+        self._home = home
+        self._opened = opened
+        self._catalogue = opened.catalogue
+        self._state = opened.state
+        self._clock = clock
+        self._null_retention_ms = null_retention_ms
+        self._at = at
+        self._mutex = threading.RLock()
+        self._names = Names(opened.catalogue)
+        self._damaged = opened.damaged
+        self._in_flight: dict[str, Order | None] = {}
+        with opened.catalogue.scan("pending") as found:
+            self._any_pending = next(found, None) is not None
+        with opened.catalogue.scan("deaths") as found:
+            self._recent = [key for key, _ in found]
+        self._dirty: set[int] = set()
+        self._unsynced = False
+        self._synced_at = clock.monotonic()
+        self._usable = True
+        self._closed = False
+        self._pointer_stamp = self._stamp()
+        self._publish()
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        generation: str,
+        partition: int,
+        topic_id: str,
+        feature: str,
+        bits: int,
+        clock: Clock,
+        lock_limit_s: float = 10.0,
+        segment_slots: int = DEFAULT_SEGMENT_SLOTS,
+        null_retention_ms: int = 0,
+        rebuild: bool = False,
+        at: Steps = lambda _: None,
+    ) -> Shard:
+        """Opens, or makes, the shard in a partition's folder, and recovers it.
+
+        Args:
+            folder: `<data>/index/<generation>/<partition>`.
+            generation: its name, at most 64 bytes.
+            partition: of objects.<generation>.
+            topic_id: the id that the cluster gave the topic.
+            feature: name of the searched codes.
+            bits: their width, a multiple of 8.
+            clock: time for syncs and waits.
+            lock_limit_s: how long another holder is waited for.
+            segment_slots: codes per segment of a new folder, a multiple of 8; an old one keeps its own.
+            null_retention_ms: a logged null lets go of a delete only so long after the delete.
+            rebuild: fill a new folder beside the present one, to be put in place by `promote`. A rebuild that was
+                broken off is taken up again.
+            at: called around each durable step with its name; crash tests raise from it.
+
+        Raises:
+            LockHeld: another process holds the folder still.
+            NeedsRebuild: it reflects another topic; open it with `rebuild`.
+            ForeignFormat, Damaged: it cannot be used; nothing was changed.
+            DiskFull, Retryable: the disk refuses for now.
+        """
+        if bits <= 0 or bits % 8 or segment_slots <= 0 or segment_slots % 8:
+            raise ValueError(f"bits ({bits}) and segment_slots ({segment_slots}) are positive multiples of 8")
+        if not 0 < len(generation.encode()) <= 64:
+            raise ValueError(f"a generation's name has 1 to 64 bytes, {generation!r} does not")
+        wanted = Identity(generation, partition, topic_id, feature, bits, segment_slots, secrets.token_hex(16))
+        opened = open_shard(folder, wanted, clock=clock, lock_limit_s=lock_limit_s, rebuild=rebuild, at=at)
+        return cls(folder, opened, clock=clock, null_retention_ms=null_retention_ms, at=at)
+
+    # -- what it stands at ---------------------------------------------------------------------------------------
+
+    @property
+    def applied_offset(self) -> int:
+        """The last applied offset, inclusive; -1 before the first. Consume from the one behind it."""
+        return self._state.applied
+
+    @property
+    def durable_offset(self) -> int:
+        """The last offset whose effects survive a power loss; -1 for none."""
+        return self._state.durable
+
+    @property
+    def building(self) -> bool:
+        """Whether this is a rebuild that `promote` has not put in place."""
+        return self._opened.pointer != CURRENT
+
+    @property
+    def damaged_slots(self) -> int:
+        """Codes that a power loss took and that replay has not brought again yet."""
+        return len(self._damaged)
+
+    def counts(self) -> dict[str, int]:
+        """live_pins, deleted_pins, objects, codes, documents (live pins with annotations), segments."""
+        state = self._state
+        names = ("live_pins", "deleted_pins", "objects", "codes", "documents")
+        return {name: getattr(state, name) for name in names} | {"segments": state.head_segment + 1}
+
+    def check_log_end(self, end_offset: int) -> None:
+        """Holds the state against the log.
+
+        Args:
+            end_offset: the offset that the partition's next record will get.
+
+        Raises:
+            NeedsRebuild: the state reflects offsets that the log does not have.
+        """
+        if self._state.reached >= end_offset:
+            raise NeedsRebuild(f"the shard reflects offset {self._state.reached}; the log ends before {end_offset}")
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def apply(self, batch: Sequence[Logged]) -> Applied:
+        """Applies logged records in one atomic commit.
+
+        Records at or below the applied offset are skipped: the state reflects them.
+
+        Args:
+            batch: ascending by offset, decoded by `indexer.records.decode`.
+
+        Raises:
+            ValueError: the offsets do not ascend.
+            Poison: a record does not belong here; nothing was applied.
+            Superseded: another writer's folder was put in place.
+            DiskFull, Retryable, Damaged: open the shard again.
+        """
+        with self._mutex:
+            self._check_usable()
+            fresh = [logged for logged in batch if logged.offset > self._state.applied]
+            self._check_batch(fresh)
+            counts = Counts()
+            if fresh:
+                self._usable = False
+                counts = self._commit(fresh)
+                self._usable = True
+            return Applied(
+                self._state.applied,
+                counts.live,
+                counts.deleted,
+                counts.stale,
+                counts.repeated,
+                counts.forgotten,
+                len(batch) - len(fresh),
+            )
+
+    def advance(self, offset: int) -> None:
+        """Moves the applied offset over offsets that hold nothing to apply, such as transaction markers."""
+        with self._mutex:
+            self._check_usable()
+            if offset > self._state.applied:
+                self._usable = False
+                state = replace(self._state, applied=offset, reached=max(offset, self._state.reached))
+                self._write_state(state)
+                self._usable = True
+
+    def _commit(self, fresh: Sequence[Logged]) -> Counts:
+        pins = list(dict.fromkeys(logged.key.decode() for logged in fresh))
+        rows = zip(pins, self._catalogue.rows(pins), strict=True)
+        outcomes, counts = arbitrate(fresh, rows, self._null_retention_ms)
+        stager = Stager(
+            catalogue=self._catalogue,
+            spec=self._opened.spec,
+            state=self._state,
+            names=self._names,
+            damaged=self._damaged,
+            pending=self._pending_among(pins),
+        )
+        staged = stager.stage(outcomes.values(), fresh[-1].offset)
+        staged.catalogue.put("meta", b"state", staged.state.pack())
+        self._at("staged")
+        self._write_codes(staged)
+        self._at("codes written")
+        self._catalogue.write(staged.catalogue)
+        self._at("batch written")
+        recovery.kill(self._opened.segments, staged.deaths)
+        self._at("deaths stored")
+        self._settle(staged, outcomes)
+        self._publish()
+        self._at("page published")
+        return counts
+
+    def _write_codes(self, staged: Staged) -> None:
+        segments = self._opened.segments
+        for chunk in staged.chunks:
+            if chunk.segment != max(segments):
+                self._at("sealing")
+                segments[chunk.segment - 1].seal()
+                self._at("sealed")
+                home = self._opened.version / "segments"
+                segments[chunk.segment] = Segment.create(home, self._opened.spec, chunk.segment)
+                self._at("segment made")
+            segments[chunk.segment].write(chunk.start, chunk.codes, chunk.slots)
+            self._dirty.add(chunk.segment)
+        for slot, code, columns in staged.rewrites:
+            number, index = slot >> 32, slot & 0xFFFFFFFF
+            self._make_writable(number).rewrite(index, code, columns)
+            self._dirty.add(number)
+
+    def _make_writable(self, number: int) -> Segment:
+        """The segment with its codes mapped for writing, sealed or not; only repairs ask for it."""
+        segments = self._opened.segments
+        if number != self._state.head_segment:
+            segments[number].close()
+            segments[number] = Segment(self._opened.version / "segments", self._opened.spec, number, "head")
+        return segments[number]
+
+    def _settle(self, staged: Staged, outcomes: dict[str, Outcome]) -> None:
+        """What memory has to know once the batch is committed."""
+        segments = self._opened.segments
+        for number in range(self._state.head_segment, staged.state.head_segment):
+            segments[number].close()
+            segments[number] = Segment(self._opened.version / "segments", self._opened.spec, number, "sealed")
+        self._state = staged.state
+        self._unsynced = True
+        self._recent.extend(U64.pack(slot) for slot in staged.deaths)
+        self._dirty.update(slot >> 32 for slot in staged.deaths)
+        if self._damaged:
+            self._damaged -= {slot for slot, _, _ in staged.rewrites} | set(staged.deaths)
+        for outcome in outcomes.values():
+            self._any_pending |= outcome.pending is not None
+            flying = self._in_flight.get(outcome.pin_id, _ABSENT)
+            if outcome.read is not None and flying in outcome.read:
+                del self._in_flight[outcome.pin_id]
+
+    def _pending_among(self, pins: Sequence[str]) -> frozenset[str]:
+        if not self._any_pending:
+            return frozenset()
+        marks = self._catalogue.get_many("pending", [pin_id.encode() for pin_id in pins])
+        return frozenset(pin_id for pin_id, mark in zip(pins, marks, strict=True) if mark is not None)
+
+    def _check_batch(self, fresh: Sequence[Logged]) -> None:
+        last = self._state.applied
+        identity = self._opened.identity
+        for logged in fresh:
+            if logged.offset <= last:
+                raise ValueError(f"offset {logged.offset} comes behind {last}")
+            last = logged.offset
+            if logged.record is not None:
+                check(logged.record, logged.key, generation=identity.generation, bits=identity.bits)
+
+    def _check_usable(self) -> None:
+        if self._closed or not self._usable:
+            raise Retryable("the shard was closed or failed in a commit; open it again")
+        if self._stamp() != self._pointer_stamp:
+            self._pointer_stamp = self._stamp()
+            if folder.named(self._home, self._opened.pointer) != self._opened.version:
+                self._usable = False
+                raise Superseded(f"{self._opened.version} is no longer the state of {self._home}")
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            found = (self._home / self._opened.pointer).stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return found.st_ino, found.st_mtime_ns
+
+    def _write_state(self, state: State) -> None:
+        batch = self._catalogue.batch()
+        batch.put("meta", b"state", state.pack())
+        self._catalogue.write(batch)
+        self._state = state
+        self._unsynced = True
+        self._publish()
+
+    def _publish(self) -> None:
+        """Step 4: the commit page for followers, the view for this process."""
+        self._opened.page.write(self._state.pack())
+        self._view = self._make_view()
+
+    def _make_view(self) -> View:
+        state, segments = self._state, self._opened.segments
+        capacity = self._opened.spec.capacity
+        lengths = [capacity] * state.head_segment + [state.head_length]
+        return View(
+            self._opened.identity.partition,
+            state.applied,
+            tuple((segments[number], length) for number, length in enumerate(lengths)),
+        )
+
+    # -- the disk ------------------------------------------------------------------------------------------------
+
+    def maybe_sync(self) -> bool:
+        """Step 5 when it is due: something was committed and the last sync is 100 ms ago. Call it in every round."""
+        if not self._unsynced or self._clock.monotonic() - self._synced_at < SYNC_EVERY_S:
+            return False
+        self.sync()
+        return True
+
+    def sync(self) -> None:
+        """Step 5 now: everything committed so far is durable when it returns.
+
+        Raises:
+            DiskFull, Retryable: open the shard again; the durable offset has not moved.
+        """
+        with self._mutex:
+            self._check_usable()
+            self._usable = False
+            self._at("syncing")
+            for number in self._dirty:
+                self._opened.segments[number].sync()
+            self._at("codes synced")
+            self._catalogue.sync()
+            self._at("log synced")
+            state = self._state
+            state = replace(
+                state, durable=state.applied, durable_segment=state.head_segment, durable_length=state.head_length
+            )
+            batch = self._catalogue.batch()
+            for key in self._recent:
+                batch.delete("deaths", key)
+            batch.put("meta", b"state", state.pack())
+            self._catalogue.write(batch)
+            self._at("durable noted")
+            self._recent, self._state = [], state
+            self._dirty.clear()
+            self._publish()
+            self._unsynced = False
+            self._synced_at = self._clock.monotonic()
+            self._usable = True
+
+    def promote(self) -> None:
+        """Puts a caught-up rebuild in the place of the present folder, which readers leave at their next refresh."""
+        with self._mutex:
+            if not self.building:
+                return
+            self.sync()
+            self._write_state(replace(self._state, building=False))
+            self._catalogue.sync()
+            self._at("promoting")
+            folder.promote(self._home)
+            self._opened.pointer = CURRENT
+            self._pointer_stamp = self._stamp()
+            self._at("promoted")
+
+    def close(self) -> None:
+        """Syncs, marks the state as cleanly closed where it can, and lets go of the folder."""
+        with self._mutex:
+            if self._closed:
+                return
+            try:
+                if self._usable:
+                    self.sync()
+                    self._write_state(replace(self._state, clean=True))
+                    self._catalogue.sync()
+            finally:
+                self.abandon()
+
+    def abandon(self) -> None:
+        """Lets go of the folder as a crash would: no sync, no mark of a clean close."""
+        with self._mutex:
+            if self._closed:
+                return
+            self._closed = True
+            for segment in self._opened.segments.values():
+                segment.close()
+            try:
+                self._catalogue.close()
+            finally:
+                self._opened.page.close()
+                self._opened.lock.release()
+
+    # -- arbitration ---------------------------------------------------------------------------------------------
+
+    def pending(self, limit: int = 500) -> list[tuple[str, ObjectRecord]]:
+        """Pins whose last logged record is not their winner, with the winner that is to be published again.
+
+        Ask once the partition is caught up. Pins in flight are left out, and pins whose codes wait for a replay.
+        """
+        with self._mutex:
+            found: list[tuple[str, ObjectRecord]] = []
+            with self._catalogue.scan("pending") as marks:
+                for key, _ in marks:
+                    pin_id = key.decode()
+                    row = None if pin_id in self._in_flight else self._catalogue.rows([pin_id])[0]
+                    if row is not None and self._damaged.isdisjoint(row.slots):
+                        found.append((pin_id, read_record(row, self._view)))
+                    if len(found) == limit:
+                        break
+            return found
+
+    def published(self, pin_id: str, order: Order | None) -> None:
+        """The winner, or for None a null, is on its way into the log; reading it back ends the flight."""
+        with self._mutex:
+            self._in_flight[pin_id] = order
+
+    def not_published(self, pin_id: str) -> None:
+        """What was on its way was aborted; it is due again."""
+        with self._mutex:
+            self._in_flight.pop(pin_id, None)
+
+    def due_nulls(self, now_ms: int, retention_ms: int, limit: int = 500) -> list[str]:
+        """Deleted pins whose retention ran out: the owner publishes a null for each, so that compaction forgets them.
+
+        Args:
+            now_ms: wall time, Unix ms.
+            retention_ms: the longest retention of any topic that could still hold the pin, and its dead letters.
+            limit: at most so many.
+        """
+        with self._mutex:
+            due: list[str] = []
+            with self._catalogue.scan("deletes", b"", I64.pack(max(0, now_ms - retention_ms))) as found:
+                for key, _ in found:
+                    pin_id = key[I64.size :].decode()
+                    if pin_id not in self._in_flight and not self._pending_among([pin_id]):
+                        due.append(pin_id)
+                    if len(due) == limit:
+                        break
+            return due
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def search(self, query: Query) -> SearchResult:
+        """The exact k nearest at the newest version; see `indexer.answers.Query`.
+
+        Raises:
+            ValueError: the query's width or k is wrong.
+            SearchTimeout: its limit passed.
+            Superseded: another writer's folder was put in place.
+        """
+        self._check_usable_for_queries()
+        started = self._clock.monotonic()
+        for tried in range(_TRIES + 1):
+            source = _Snapshot(self._view, self._catalogue)
+            try:
+                return answer(
+                    [source],
+                    query,
+                    self._opened.identity.bits,
+                    lambda: self._clock.monotonic() - started,
+                    settle=tried == _TRIES,
+                )
+            except Changed:
+                continue
+        raise Retryable("the nearest pins kept changing")
+
+    def pin(self, pin_id: str) -> Entry | None:
+        """The pin's winning record, deletes included; None when the shard never heard of it."""
+        row = self._catalogue.rows([pin_id])[0]
+        return None if row is None else read_entry(row, self._view)
+
+    def pins_with(self, image_sha256: bytes) -> list[str]:
+        """The live pins whose picture has this sha256."""
+        return self._catalogue.pins_with(image_sha256)
+
+    def document_frequency(self, annotations: Sequence[str]) -> tuple[int, dict[str, int]]:
+        """(live pins with annotations, annotation -> how many of them carry it)."""
+        numbers = self._catalogue.numbers("df", [annotation.encode() for annotation in annotations])
+        return self._state.documents, dict(zip(annotations, numbers, strict=True))
+
+    def digest(self) -> str:
+        """sha256, as hex, of the logical content: see indexer/verify.py."""
+        from indexer.verify import digest  # noqa: PLC0415 - verify reads shards, shards do not need it to work
+
+        with self._mutex:
+            return digest(self._catalogue, self._view)
+
+    def verify(self) -> list[str]:
+        """Everything that does not hold, in words; empty when all is well. Reads the whole shard."""
+        from indexer.verify import verify  # noqa: PLC0415
+
+        with self._mutex:
+            return verify(self._catalogue, self._view, self._state, self._damaged)
+
+    def _check_usable_for_queries(self) -> None:
+        if self._closed:
+            raise Retryable("the shard is closed")
+        if self._stamp() != self._pointer_stamp:
+            with self._mutex:
+                self._check_usable()
+
+
+_ABSENT = Order(-1, False, -1, b"")
