@@ -101,7 +101,8 @@ def _deleted(found: Found) -> list[Stage]:
 
 def _recorded(found: Found, watermark: Mapping[int, int]) -> list[Stage]:
     record = found.record
-    record_detail = f"{len(record.objects)} objects by {record.detector}, codes by {record.embedder}, generation {record.generation}"
+    models = f"{record.detector} and {record.embedder}"
+    record_detail = f"{len(record.objects)} objects by {models}, generation {record.generation}"
     where = f"partition {found.partition} offset {found.offset}, index at {watermark.get(found.partition, -1)}"
     return [
         Stage("event", DONE, record.event_time, f"version {record.version}"),

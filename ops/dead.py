@@ -99,7 +99,7 @@ def _read_to_ends(consumer: Consumer, unfinished: set[tuple[str, int]], deadline
             continue
         error = message.error()
         if error is None:
-            found.append(_letter(message))
+            found.append(read_letter(message))
         elif error.code() == KafkaError._PARTITION_EOF:
             unfinished.discard((str(message.topic()), int(message.partition() or 0)))
         else:
@@ -107,7 +107,8 @@ def _read_to_ends(consumer: Consumer, unfinished: set[tuple[str, int]], deadline
     return found
 
 
-def _letter(message: Message) -> DeadLetter:
+def read_letter(message: Message) -> DeadLetter:
+    """What a record of a dead-letter topic says; headers that are missing are left empty."""
     headers = tuple((str(name), _bytes(value)) for name, value in list(message.headers() or ()))
     facts = {name.removeprefix(PREFIX): _text(value) for name, value in headers if name.startswith(PREFIX)}
     data = _bytes(message.value())
