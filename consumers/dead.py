@@ -27,9 +27,8 @@ def dead_topic(topic: str) -> str:
 def dead_letter(message: Message, poison: Poison, *, now_ms: int, size_limit: int) -> Output:
     """The record that keeps `message` with its coordinates and reason.
 
-    Args:
-        size_limit: bytes that the dead-letter topic accepts for one record; a larger original keeps its coordinates,
-            key and reason without its value, so that it never blocks the stream.
+    A record larger than `size_limit`, the bytes that the dead-letter topic accepts for one, keeps its coordinates, key
+    and reason without its value, so that it never blocks the stream.
     """
     headers = _coordinates(message, poison, now_ms)
     value = message.value if message.value is not None else b""

@@ -12,15 +12,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from indexer.reader import Entry, IndexReader, SearchResult
-from indexer.signals import Signals, flashlight_signals
-
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Message, Outcome, Output
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
+from indexer.reader import Entry, IndexReader, SearchResult
 from indexer.records import decode, order_of
 from indexer.records_pb2 import DetectedObject, Dot, DotRecord, ObjectRecord
+from indexer.signals import Signals, flashlight_signals
 from producers.headers import child_traceparent, event_headers, read_traceparent
 
 DOT_TYPE = "dotstream.records.v1.DotRecord"

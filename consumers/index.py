@@ -22,16 +22,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from indexer.arbitration import Logged
-from indexer.shard import Shard
-
 from consumers.dead import dead_letter
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Log, Message, Output, Partition
 from consumers.window import Backoff
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Poison, Retryable
+from indexer.arbitration import Logged
 from indexer.records import decode, encode, order_of
+from indexer.shard import Shard
 
 log = logging.getLogger(__name__)
 

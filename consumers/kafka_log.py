@@ -146,7 +146,9 @@ class KafkaLog:
             raise self._broken(error.args[0]) from error
         except SystemError as error:  # the client found itself fenced while it called our delivery callback
             cause = error.__cause__
-            raise (self._broken(cause.args[0]) if isinstance(cause, KafkaException) else LogBroken(str(error))) from error
+            raise (
+                self._broken(cause.args[0]) if isinstance(cause, KafkaException) else LogBroken(str(error))
+            ) from error
         except BufferError as error:
             raise LogBroken(f"the producer's queue stayed full: {error}") from error
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from triton_models.seen import Seen
-
 from consumers.ports import Message, Output
 from dotstream.clock import Clock
 from indexer.records import delete_record, encode
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, ObjectRecord
 from producers.events_pb2 import PinEvent
 from producers.headers import child_traceparent, event_headers, read_traceparent
+from triton_models.seen import Seen
 
 RECORD_TYPE = "dotstream.records.v1.ObjectRecord"
 

@@ -60,6 +60,7 @@ class Worker:
         executor: Executor,
         clock: Clock,
         metrics: WorkerMetrics,
+        *,
         settings: RuntimeSettings | None = None,
     ) -> None:
         self._log = log

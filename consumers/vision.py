@@ -15,18 +15,17 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from indexer.pictures import PictureStore, ResultCache
-from triton_models.pictures import Picture
-from triton_models.seen import BadEntry, Seen, decode_seen, encode_seen
-
 from consumers.flights import Flights
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Message, Outcome
 from consumers.records import Look, RecordWriter
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
+from indexer.pictures import PictureStore, ResultCache
 from producers.events import check_pin
 from producers.events_pb2 import PinEvent
+from triton_models.pictures import Picture
+from triton_models.seen import BadEntry, Seen, decode_seen, encode_seen
 
 SIZE = struct.Struct(">II")
 FLIGHT_LIMIT_S = 120.0

@@ -28,7 +28,9 @@ class Pipeline:
     bits: int
 
 
-def read_generations(connection: KafkaConnection, topic: str, *, limit_s: float = LIMIT_S) -> dict[str, GenerationRecord]:
+def read_generations(
+    connection: KafkaConnection, topic: str, *, limit_s: float = LIMIT_S
+) -> dict[str, GenerationRecord]:
     """The latest record of every generation, by name.
 
     Raises:

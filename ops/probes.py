@@ -1,4 +1,4 @@
-"""The small HTTP server beside every worker: /metrics for Prometheus, /healthz and /readyz for whoever supervises it."""
+"""The small HTTP server beside every worker: /metrics for Prometheus, /healthz and /readyz for supervisors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ class Probes:
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, *, healthy: Callable[[], bool], ready: Callable[[], bool]
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        *,
+        healthy: Callable[[], bool],
+        ready: Callable[[], bool],
     ) -> None:
         class Handler(BaseHTTPRequestHandler):
             timeout = 10  # seconds for a client to say what it wants
@@ -60,7 +66,7 @@ class Probes:
     @property
     def address(self) -> str:
         host, port = self._server.server_address[:2]
-        return f"{str(host)}:{port}"
+        return f"{host!s}:{port}"
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -196,9 +196,21 @@ class Dots(Section):
 class Api(Section):
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: Port = Field(default=8080, description="its port; 0: a free one")
+    allowed_hosts: Words = Field(
+        default=(), description="names that a request's Host may have; empty: any, or on loopback only its names"
+    )
     max_body_bytes: Count = Field(default=20_000_000, description="largest request body")
-    max_k: Count = Field(default=100, description="most results of one search")
-    search_limit_s: Seconds = Field(default=5.0, description="time limit of one search")
+    search_limit_s: Seconds = Field(default=8.0, description="time limit of one search, waiting included")
+    searches: Count = Field(default=4, description="searches at once; more wait their turn")
+    requests_per_s: Annotated[float, Field(ge=0)] = Field(
+        default=50.0, description="searches of one client address each second; 0: no limit"
+    )
+
+    @property
+    def known_hosts(self) -> tuple[str, ...]:
+        """As set; an API on loopback answers to its own names only, so that no foreign page can speak to it."""
+        loopback = ("127.0.0.1", "localhost", "[::1]", "::1")
+        return self.allowed_hosts or (loopback if self.host in loopback else ("*",))
 
 
 class Worker(Section):

@@ -19,7 +19,9 @@ def longest_retention_ms(settings: Settings) -> int:
     return max(settings.topics.event_retention_hours, settings.topics.dead_retention_hours) * 3_600_000
 
 
-def shard_opener(settings: Settings, names: TopicNames, feature: str, bits: int, clock: Clock) -> Callable[[int, int], Shard]:
+def shard_opener(
+    settings: Settings, names: TopicNames, feature: str, bits: int, clock: Clock
+) -> Callable[[int, int], Shard]:
     """Opens the shard of a partition, given the offset that its topic's next record will get.
 
     A shard that reflects another topic, or offsets that the topic does not have, is replayed into a new folder beside

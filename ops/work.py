@@ -157,7 +157,7 @@ def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     pins = place.names.events.pins if vision.input == "pins" else place.names.events.pins_backfill
     pool = owned.enter_context(_pool(vision.concurrency, "vision"))
     role = "vision" if vision.input == "pins" else "vision-backfill"
-    return Worker(place.log(role, [pins]), processor, pool, place.clock, place.metrics, runtime)
+    return Worker(place.log(role, [pins]), processor, pool, place.clock, place.metrics, settings=runtime)
 
 
 def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
@@ -165,7 +165,7 @@ def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     runtime = RuntimeSettings(batch_max=1_000, window=2, dead_letters=False)
     pool = owned.enter_context(_pool(1, "takedowns"))
     return Worker(
-        place.log("takedowns", [place.names.events.pins]), processor, pool, place.clock, place.metrics, runtime
+        place.log("takedowns", [place.names.events.pins]), processor, pool, place.clock, place.metrics, settings=runtime
     )
 
 
@@ -218,7 +218,7 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     runtime = RuntimeSettings(batch_max=dots.batch_max, window=2, dead_letters=False)
     pool = owned.enter_context(_pool(1, "dots"))
     topics = [place.names.objects(settings.generation)]
-    return Worker(place.log("dots", topics), processor, pool, place.clock, place.metrics, runtime)
+    return Worker(place.log("dots", topics), processor, pool, place.clock, place.metrics, settings=runtime)
 
 
 BUILDERS: dict[str, Builder] = {"vision": _vision, "takedowns": _takedowns, "index": _index, "dots": _dots}

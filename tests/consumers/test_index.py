@@ -30,7 +30,12 @@ def live(pin_id: str, version: int, seed: int = 0) -> ObjectRecord:
     bits = np.random.default_rng(hash_of(pin_id, version, seed)).bytes(BITS // 8)
     code = Code(feature=FEATURE, bits=bits)
     found = DetectedObject(
-        index=0, box=Box(x0=0, y0=0, x1=1, y1=1), label="Cat", score=0.9, source=DetectedObject.SOURCE_DETECTOR, codes=[code]
+        index=0,
+        box=Box(x0=0, y0=0, x1=1, y1=1),
+        label="Cat",
+        score=0.9,
+        source=DetectedObject.SOURCE_DETECTOR,
+        codes=[code],
     )
     return ObjectRecord(
         pin_id=pin_id,
@@ -179,7 +184,7 @@ records = st.builds(
 def test_failures_change_nothing_in_the_end(
     tmp_path_factory: pytest.TempPathFactory, logged: list[ObjectRecord], faults: dict[int, str]
 ) -> None:
-    """The index that met failures equals one rebuilt from the committed records, and each pin's winner is logged last."""
+    """The index equals one rebuilt from the committed records, and each pin's winner is logged last."""
     folder = tmp_path_factory.mktemp("index")
     cluster = log_of(logged)
     calls = 0

@@ -41,7 +41,9 @@ class Quiet:
 class Bench:
     """One implementation under test: opens logs of the same slot, publishes, and reads what was committed."""
 
-    def __init__(self, opener: Opener, publish: Callable[[bytes], None], committed: Callable[[int], list[bytes]]):
+    def __init__(
+        self, opener: Opener, publish: Callable[[bytes], None], committed: Callable[[int], list[bytes]]
+    ) -> None:
         self.opener = opener
         self.publish = publish
         self.committed = committed
@@ -176,7 +178,7 @@ def test_a_successor_fences_the_zombie_and_ends_its_transaction(broker: KafkaPro
         successor.open(Quiet())
         successor.poll(1, 0.5)
         successor.commit([Output(topics.dots, b"k", b"good")], {})
-        with pytest.raises(Fatal, match="fenced|took"):
+        with pytest.raises(Fatal, match="fenced"):
             zombie.commit([Output(topics.dots, b"k", b"stale")], {(topics.events.pins, 0): 1})
         successor.commit([Output(topics.dots, b"k", b"good too")], {})
         assert [m.value() for m in read_topic(broker.connection, topics.dots, 2)] == [b"good", b"good too"]

@@ -52,7 +52,7 @@ def worker_on(cluster: MemoryCluster, echo: Echo | None = None) -> tuple[Worker,
     registry = CollectorRegistry()
     log = MemoryLog(cluster, ["in"], "group")
     metrics = WorkerMetrics("test", registry)
-    return Worker(log, echo or Echo(), InlineExecutor(), ManualClock(), metrics, SETTINGS), log, registry
+    return Worker(log, echo or Echo(), InlineExecutor(), ManualClock(), metrics, settings=SETTINGS), log, registry
 
 
 def run(worker: Worker, cluster: MemoryCluster, size: int, *, most: int = 1_000) -> None:
@@ -143,7 +143,7 @@ def test_a_fatal_error_stops_the_worker_and_commits_nothing_of_its_batch() -> No
 
     log = MemoryLog(cluster, ["in"], "group")
     metrics = WorkerMetrics("test", CollectorRegistry())
-    worker = Worker(log, Refuses(), InlineExecutor(), ManualClock(), metrics, SETTINGS)
+    worker = Worker(log, Refuses(), InlineExecutor(), ManualClock(), metrics, settings=SETTINGS)
     with pytest.raises(Fatal, match="wrong generation"):
         worker.run(lambda: False)
     assert not cluster.positions
@@ -159,7 +159,7 @@ def test_a_dead_letter_too_large_keeps_coordinates_and_reason() -> None:
         def process(self, batch: Sequence[Message]) -> Sequence[Outcome]:
             return [Outcome(poison=Poison("bad", "x" * 5_000)) for _ in batch]
 
-    run(Worker(log, Poisons(), InlineExecutor(), ManualClock(), metrics, small), cluster, 1)
+    run(Worker(log, Poisons(), InlineExecutor(), ManualClock(), metrics, settings=small), cluster, 1)
     (letter,) = cluster.all("in.dead")
     headers = dict(letter.headers)
     assert letter.value == b""

@@ -70,7 +70,10 @@ def test_kill_nine_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     assert {pin: (dot.version, dot.deleted) for pin, dot in dots.items()} == {
         pin: (winner.version, winner.deleted) for pin, winner in expected.items()
     }
-    letters = [(dict(m.headers() or ())["dotstream-dead-partition"], dict(m.headers() or ())["dotstream-dead-offset"]) for m in dead.all()]
+    letters = [
+        (dict(m.headers() or ())["dotstream-dead-partition"], dict(m.headers() or ())["dotstream-dead-offset"])
+        for m in dead.all()
+    ]
     assert len(letters) == len(set(letters)) == ledger.poisoned()
     check_index(tmp_path, objects, identity)
 
@@ -129,11 +132,15 @@ def check_records(ledger: Ledger, objects: Committed) -> None:
     for key, digests in contents.items():
         assert key in events, f"a phantom: {key}"
         writers = 2 if key[2] else 1  # deletes are written by the takedown worker too
-        assert len(digests) <= writers * events[key], f"{key} was recorded {len(digests)} times for {events[key]} events"
+        assert len(digests) <= writers * events[key], (
+            f"{key} was recorded {len(digests)} times for {events[key]} events"
+        )
 
 
 def check_index(tmp_path: Path, objects: Committed, identity: str) -> None:
     for partition in range(4):
-        live = digest_of_live(tmp_path / "data" / "index" / GENERATION / str(partition), GENERATION, partition, identity)
+        live = digest_of_live(
+            tmp_path / "data" / "index" / GENERATION / str(partition), GENERATION, partition, identity
+        )
         rebuilt = digest_of_rebuilt(tmp_path / "rebuilt" / str(partition), objects, GENERATION, partition)
         assert live == rebuilt, f"shard {partition} differs from one rebuilt from the committed records"

@@ -1,0 +1,131 @@
+"""The HTTP API from Python: typed calls for those who ask it from another process. The commands use it.
+
+with Client("http://127.0.0.1:8080") as api:
+    answer = api.search_picture(Path("chair.jpg").read_bytes(), k=5)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from discovery.errors import Problem
+from discovery.ports import Box
+from discovery.problems import KINDS
+from discovery.schemas import AnswerJson, DotsJson, LineageJson, PageJson, PinJson
+from discovery.search import Kind
+from dotstream.errors import Misconfigured, Unavailable
+
+LIMIT_S = 15.0
+
+
+class Client:
+    """A client of one API. Every call raises `Problem` with the API's own words, or Unavailable when it is away.
+
+    Args:
+        address: "http://host:port", with or without the scheme.
+        limit_s: of one call.
+    """
+
+    def __init__(self, address: str, *, limit_s: float = LIMIT_S, transport: httpx.BaseTransport | None = None) -> None:
+        self.address = address if "://" in address else f"http://{address}"
+        try:
+            self._http = httpx.Client(base_url=self.address, timeout=limit_s, transport=transport, trust_env=False)
+        except httpx.InvalidURL as error:
+            raise Misconfigured(f"{address!r} is no address of an API: {error}") from None
+
+    def pin(self, pin_id: str) -> PinJson:
+        """The pin's newest record."""
+        return PinJson.model_validate(self._get(_path(pin_id)))
+
+    def dots(self, pin_id: str) -> DotsJson:
+        """The pin's dots."""
+        return DotsJson.model_validate(self._get(_path(pin_id, "/dots")))
+
+    def lineage(self, pin_id: str) -> LineageJson:
+        """Where the pin is on its way from event to dots."""
+        return LineageJson.model_validate(self._get(_path(pin_id, "/lineage")))
+
+    def pins(self, limit: int = 60, before: str | None = None) -> PageJson:
+        """Pins, newest first."""
+        params = {"limit": str(limit), **({} if before is None else {"before": before})}
+        return PageJson.model_validate(self._get("/pins", params))
+
+    def search_pin(
+        self,
+        pin_id: str,
+        *,
+        kind: Kind = "flashlight",
+        object_index: int | None = None,
+        box: Box | None = None,
+        k: int = 10,
+        indexed_up_to: str | None = None,
+    ) -> AnswerJson:
+        """What is similar to a pin's object or box."""
+        asked = {"pin_id": pin_id, "object_index": object_index, "box": box, "k": k, "indexed_up_to": indexed_up_to}
+        body = {name: value for name, value in asked.items() if value is not None}
+        return AnswerJson.model_validate(self._call("POST", f"/search/{kind}", json=body))
+
+    def search_picture(
+        self,
+        picture: bytes,
+        *,
+        kind: Kind = "flashlight",
+        box: Box | None = None,
+        k: int = 10,
+        indexed_up_to: str | None = None,
+    ) -> AnswerJson:
+        """What is similar to a picture, or to a box of it."""
+        fields: dict[str, str] = {"k": str(k)}
+        if box is not None:
+            fields["box"] = ",".join(repr(corner) for corner in box)
+        if indexed_up_to is not None:
+            fields["indexed_up_to"] = indexed_up_to
+        files = {"image": ("picture", picture, "application/octet-stream")}
+        return AnswerJson.model_validate(self._call("POST", f"/search/{kind}", data=fields, files=files))
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        return self._call("GET", path, params=params)
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"the API at {self.address} did not answer in time: {error}") from error
+        except httpx.TransportError as error:
+            raise Unavailable(f"the API at {self.address} is away: {error}") from error
+        if response.is_error:
+            raise self._problem(response)
+        return response.json()
+
+    def _problem(self, response: httpx.Response) -> Exception:
+        try:
+            body = response.json()
+            slug = str(body["type"]).rpartition("/")[2]
+            detail = str(body["detail"])
+        except (ValueError, KeyError, TypeError):
+            return Unavailable(f"{self.address} answered {response.status_code} and is no dotstream API")
+        if slug not in KINDS:
+            return Unavailable(f"{self.address} answered {response.status_code}: {detail}")
+        after = response.headers.get("Retry-After", "")
+        return Problem(slug, detail, body, retry_after_s=int(after) if after.isdecimal() else None)
+
+
+def _path(pin_id: str, rest: str = "") -> str:
+    return f"/pins/{quote(pin_id, safe='')}{rest}"

@@ -1,0 +1,1 @@
+"""Benchmarks. Each module is one, run by `dotstream bench NAME`; an underscore marks shared parts."""

@@ -1,0 +1,133 @@
+"""Puts the API together from the settings and runs it: `dotstream serve`."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from contextlib import ExitStack
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from discovery.api import create_app
+from discovery.dead_letters import KafkaDeadLetters
+from discovery.dot_log import KafkaDotLog
+from discovery.dot_store import DotStore
+from discovery.dot_view import DotView
+from discovery.eyes import TritonEyes
+from discovery.server import free_port, server
+from discovery.services import Limits, Services
+from dotstream.clock import SystemClock
+from dotstream.errors import Misconfigured, Retryable, Unavailable
+from indexer.reader import IndexReader
+from indexer.records_pb2 import GenerationRecord
+from ops.generations import active_generation, read_generations
+from ops.models import picture_limits, pictures_of, triton_client, vision_settings
+from ops.settings import Settings
+from ops.topics import TopicNames, require
+from triton_models.breaker import State
+
+log = logging.getLogger(__name__)
+GENERATION_LIMIT_S = 120.0
+
+
+class TritonMetrics:
+    """Counts the API's own calls to Triton."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter(
+            "dotstream_api_triton_requests",
+            "Calls to Triton by model and outcome.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "dotstream_api_triton_seconds",
+            "Time of one call to Triton, retries included.",
+            ["model"],
+            registry=registry,
+        )
+        self._retries = Counter(
+            "dotstream_api_triton_retries", "Calls to Triton that were tried again.", ["model"], registry=registry
+        )
+
+    def inferred(self, model: str, *, rows: int, seconds: float, retries: int, outcome: str) -> None:  # noqa: ARG002
+        """See triton_models.calls.Observer."""
+        self._calls.labels(model, outcome).inc()
+        self._seconds.labels(model).observe(seconds)
+        self._retries.labels(model).inc(retries)
+
+    def breaker_changed(self, model: str, state: State) -> None:
+        """See triton_models.calls.Observer."""
+        log.warning("circuit breaker of %s: %s", model, state)
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C.
+
+    Raises:
+        Misconfigured: a setting does not fit, or the port is taken.
+        Unavailable: no generation is active yet and none became so in time.
+    """
+    with ExitStack() as owned:
+        app = create_app(services(settings, owned))
+        host = settings.api.host
+        port = free_port(host, settings.api.port)
+        if settings.api.port not in {0, port}:
+            raise Misconfigured(f"port {settings.api.port} on {host} is taken; choose another with --port")
+        log.info("API: http://%s:%d", host, port)
+        server(app, host, port).run()
+
+
+def services(settings: Settings, owned: ExitStack) -> Services:
+    """The parts behind the API; those with something to close are closed by `owned`."""
+    names = TopicNames(settings.topics.prefix)
+    connection = settings.kafka.connection()
+    generation = _generation(settings, names)
+    registry = CollectorRegistry()
+    client = triton_client(settings, TritonMetrics(registry))
+    owned.callback(client.close)
+    reader = IndexReader(
+        settings.data.absolute() / "index" / generation.name,
+        generation.partitions,
+        clock=SystemClock(),
+        lease_s=settings.index.lease_s,
+        name=f"api-{uuid.uuid4().hex[:8]}",
+    )
+    owned.callback(reader.close)
+    events = names.events
+    dead = [names.dead(topic) for topic in (events.pins, events.pins_backfill, names.objects(generation.name))]
+    api = settings.api
+    return Services(
+        index=reader,
+        dots=DotView(DotStore(settings.data.absolute() / "dots"), KafkaDotLog(connection, names.dots)),
+        pictures=pictures_of(settings),
+        eyes=TritonEyes(client, vision_settings(settings), picture_limits(settings)),
+        registry=registry,
+        boot=uuid.uuid4().hex,
+        dead_letters=KafkaDeadLetters(connection, dead),
+        limits=Limits(
+            body_bytes=api.max_body_bytes,
+            search_s=api.search_limit_s,
+            search_threads=api.searches,
+            requests_per_s=api.requests_per_s,
+        ),
+        allowed_hosts=api.known_hosts,
+    )
+
+
+def _generation(settings: Settings, names: TopicNames) -> GenerationRecord:
+    """The active generation; on an empty cluster the first worker is about to record it."""
+    connection = settings.kafka.connection()
+    require(connection, [names.dots, names.generations])
+    deadline = time.monotonic() + GENERATION_LIMIT_S
+    while time.monotonic() < deadline:
+        try:
+            active = active_generation(read_generations(connection, names.generations))
+        except Retryable as error:
+            log.warning("waiting for Kafka: %s", error)
+        else:
+            if active is not None:
+                return active
+        time.sleep(0.2)
+    raise Unavailable(f"no generation is active in {names.generations}; start a worker first")
