@@ -105,11 +105,11 @@ class Announcer:
                 self._announce_dots(pin_id)
 
     def _note_newest(self) -> None:
-        for entry in self._index.newest(AT_ONCE).entries:
+        for entry in self._index.newest(AT_ONCE):
             self._is_new(entry.record.pin_id, entry.record.version, entry.record.revision)
 
     def _announce_pins(self) -> None:
-        for entry in reversed(self._index.newest(AT_ONCE).entries):
+        for entry in reversed(self._index.newest(AT_ONCE)):
             record = entry.record
             if self._is_new(record.pin_id, record.version, record.revision):
                 card = of_card(record, self._dots.get(record.pin_id))

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import dotstream
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 
+import dotstream
 from discovery import problems
 from discovery.middleware import BodyLimit, KnownHost, Measured, SecurityHeaders
 from discovery.questions import ByPin
@@ -24,7 +25,7 @@ from discovery.schemas import ProblemJson
 from discovery.services import Services
 
 PAGE = Path(__file__).parent / "page"
-SCHEMAS = {"Problem": ProblemJson, "SearchByPin": ByPin}
+SCHEMAS: dict[str, type[BaseModel]] = {"Problem": ProblemJson, "SearchByPin": ByPin}
 
 
 class Api(FastAPI):

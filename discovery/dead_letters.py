@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -19,8 +20,8 @@ from producers.kafka import KafkaConnection, translate
 PREFIX = "dotstream-dead-"
 
 
-def read_dead_letter(headers: Iterable[tuple[str, bytes | str | None]]) -> DeadLetter | None:
-    """The coordinates and reason in a dead letter's headers; None when they are not those of one."""
+def read_dead_letter(headers: Iterable[Any]) -> DeadLetter | None:
+    """The coordinates and reason in a dead letter's headers, (name, bytes) pairs; None when they are not those of one."""
     facts = {
         name.removeprefix(PREFIX): value.decode(errors="replace") if isinstance(value, bytes) else value or ""
         for name, value in headers
@@ -129,6 +130,6 @@ def _left(deadline: float) -> float:
 def _note(found: list[DeadLetter], message: Message, key: bytes) -> None:
     own = message.key()
     if (own.encode() if isinstance(own, str) else own) == key:
-        letter = read_dead_letter(message.headers() or ())
+        letter = read_dead_letter(list(message.headers() or ()))
         if letter is not None:
             found.append(letter)

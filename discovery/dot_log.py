@@ -13,7 +13,7 @@ from confluent_kafka import (
     TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its documented place
 
 from discovery.dot_view import Extent, Logged
 from dotstream.errors import Unavailable
@@ -105,8 +105,8 @@ class KafkaDotLog:
         described = admin.describe_topics(TopicCollection([self._topic]), request_timeout=REQUEST_S)
         topic = described[self._topic].result(REQUEST_S)
         partitions = [TopicPartition(self._topic, info.id) for info in topic.partitions]
-        first = self._offsets(admin, partitions, OffsetSpec.earliest())
-        end = self._offsets(admin, partitions, OffsetSpec.latest())
+        first = self._offsets(admin, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        end = self._offsets(admin, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return Extent(str(topic.topic_id), first, end)
 
     def _offsets(self, admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec) -> dict[int, int]:

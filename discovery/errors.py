@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dotstream.errors import DotstreamError
 
-class Problem(Exception):
+
+class Problem(DotstreamError):
     """A question that cannot be answered as it was asked.
 
     Args:

@@ -41,4 +41,5 @@ class TritonEyes:
         """The code of what lies in a box. Raises as `see`."""
         pixels = decode(picture, self._limits).pixels
         crop = crop_resize(pixels, widened(box, self._settings.crop_margin), EMBEDDER_SIZE)
-        return self._models.embed(crop[None])[0].tobytes()
+        code: bytes = self._models.embed(crop[None])[0].tobytes()
+        return code

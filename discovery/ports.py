@@ -6,7 +6,7 @@ discovery/dot_view.py, discovery/dead_letters.py); ops/ puts them together in a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,13 @@ class Hits(Protocol):
     def watermark(self) -> Mapping[int, int]: ...
 
 
+class Size(Protocol):
+    """Counts of live things in the index."""
+
+    @property
+    def pins(self) -> int: ...
+
+
 class Index(Protocol):
     """A reader of one generation's shards. Thread-safe; sees what `refresh` last saw."""
 
@@ -66,8 +73,8 @@ class Index(Protocol):
         """The pin's winning record, deletes included; None for a pin that the index never saw."""
         ...
 
-    def newest(self, n: int, before: str | None = None) -> Page:
-        """Live pins, newest first. `before` continues behind an earlier page."""
+    def newest(self, n: int, before: tuple[int, str] | None = None) -> Sequence[Found]:
+        """Live pins by (recorded_at, pin_id), newest first; only those behind `before`."""
         ...
 
     def search(
@@ -83,21 +90,13 @@ class Index(Protocol):
         """The k nearest codes of live pins. `scope` is "all", "objects" or "images"."""
         ...
 
-    def document_frequency(self, annotations: Collection[str]) -> tuple[int, Mapping[str, int]]:
-        """Live pins in all, and how many of them carry each annotation."""
+    def document_frequency(self, annotations: Sequence[str]) -> tuple[int, Mapping[str, int]]:
+        """Live pins with annotations, and how many of them carry each."""
         ...
 
-    def size(self) -> Mapping[str, int]:
-        """Counts of pins, objects and codes."""
+    def size(self) -> Size:
+        """What the index holds."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some pins, newest first, and where the next page begins (None: there is none)."""
-
-    entries: Sequence[Found]
-    next: str | None
 
 
 class Pictures(Protocol):

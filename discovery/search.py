@@ -184,11 +184,7 @@ class Search:
             fetch = min(_FETCH_LIMIT, fetch * 4)
 
     def _annotations(self, results: Sequence[Hit]) -> list[tuple[str, float]]:
-        named = {annotation for hit in results for annotation in hit.record.annotations}
-        if not named:
-            return []
-        documents, frequency = self._index.document_frequency(sorted(named))
-        scores = annotation_scores(results, documents, frequency)
+        scores = annotation_scores(results, self._index.document_frequency)
         return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:MAX_ANNOTATIONS]
 
 

@@ -29,7 +29,7 @@ class DeadLetter:
         where: its own coordinates, "topic/partition/offset".
         key, value: the original's; `value` None when the original had none, or was too large to keep.
         headers: the original's.
-        topic, partition, offset: where the original stood.
+        topic, partition, offset, timestamp_ms: where and when the original stood.
         reason, detail: why it could not be processed.
         at_ms: when that was found.
         value_bytes: size of the original value, also when it was not kept.
@@ -43,6 +43,7 @@ class DeadLetter:
     topic: str
     partition: int
     offset: int
+    timestamp_ms: int
     reason: str
     detail: str
     at_ms: int
@@ -122,6 +123,7 @@ def read_letter(message: Message) -> DeadLetter:
         topic=facts.get("topic", str(message.topic()).removesuffix(".dead")),
         partition=_number(facts.get("partition")),
         offset=_number(facts.get("offset")),
+        timestamp_ms=_number(facts.get("timestamp")),
         reason=facts.get("reason", "unknown"),
         detail=facts.get("detail", ""),
         at_ms=_number(facts.get("at")),
@@ -156,6 +158,7 @@ def replay(connection: KafkaConnection, letters: Sequence[DeadLetter]) -> tuple[
                 letter.value,
                 letter.key,
                 headers=list(letter.headers),
+                timestamp=letter.timestamp_ms,  # an event without a time of its own is dated by it
                 on_delivery=partial(answered, letter),
             )
     left = producer.flush(LIMIT_S)

@@ -237,7 +237,8 @@ def require(connection: KafkaConnection, names: Sequence[str], *, limit_s: float
     """
     missing = sorted(set(names) - _described(AdminClient(connection.config()), names, limit_s).keys())
     if missing:
-        raise Misconfigured(f"no topic {', '.join(missing)} on {connection.bootstrap}; `dotstream up` creates topics")
+        names_of = ", ".join(missing)
+        raise Misconfigured(f"no topic {names_of} on {connection.bootstrap}; `dotstream topics ensure` creates topics")
 
 
 def _described(admin: AdminClient, names: Sequence[str], limit_s: float) -> dict[str, TopicDescription]:

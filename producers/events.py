@@ -16,6 +16,7 @@ with the reason under which it goes to the dead letters:
 from __future__ import annotations
 
 import math
+import re
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
@@ -50,6 +51,7 @@ MAX_CATEGORIES = 32
 MAX_URL_CHARS = 8192
 
 Event = PinEvent | SaveEvent | EngagementEvent | TagEvent
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _E = TypeVar("_E", PinEvent, SaveEvent, EngagementEvent, TagEvent)
 
 
@@ -186,7 +188,7 @@ def _check_id(name: str, value: str) -> None:
         raise Poison("missing_pin_id", f"{name} is empty")
     if len(value.encode()) > MAX_ID_BYTES:
         raise Poison("bad_field", f"{name} has {len(value.encode())} bytes, {MAX_ID_BYTES} at most")
-    if any(ord(letter) < 0x20 or ord(letter) == 0x7F for letter in value):
+    if _CONTROL.search(value):
         raise Poison("bad_field", f"{name} {value[:80]!r} holds control characters")
 
 

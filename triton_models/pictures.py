@@ -65,7 +65,7 @@ OTHER_FORMATS = (
 class PictureLimits:
     """What a picture may be before it is decoded.
 
-    Decoding at the default limits holds at most about 300 MB for a JPEG or PNG and 700 MB for a WebP for a moment.
+    Decoding at the default limits holds at most about 360 MB for a JPEG or PNG and 650 MB for a WebP for a moment.
     `max_scan_pixels` bounds the work of a progressive JPEG: 25 scans at 40 megapixels, 80 at 12.
     """
 

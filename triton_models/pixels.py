@@ -59,7 +59,7 @@ def _span(low: float, high: float, length: int) -> tuple[int, int]:
     return start, max(min(int(np.ceil(high * length)), length), start + 1)
 
 
-def salient_colours(pixels: Pixels, count: int = 5, side: int = 96) -> tuple[tuple[int, float], ...]:
+def salient_colours(pixels: Pixels, count: int = 5, side: int = 40) -> tuple[tuple[int, float], ...]:
     """The picture's main colours, by median cut over a thinned copy. The same pixels give the same answer.
 
     Args:

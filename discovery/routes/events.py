@@ -57,7 +57,7 @@ async def events(here: Here, last_event_id: Annotated[str | None, Header()] = No
     reader = here.feed.open(last_event_id)
     if reader is None:
         raise Problem("busy", f"{here.limits.event_clients} clients are listening already", retry_after_s=5)
-    hello = {"generation": here.services.index.generation, "pins": size.get("pins", 0)}
+    hello = {"generation": here.services.index.generation, "pins": size.pins}
     return EventStream(_stream(here, reader, json.dumps(hello)), reader)
 
 

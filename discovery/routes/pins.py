@@ -6,12 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
 
+from discovery import cursor
 from discovery import lineage as lines
 from discovery.errors import Problem
 from discovery.problems import documented
 from discovery.routes.context import Context, Here
 from discovery.schemas import (
-    CardJson,
     DeadLetterJson,
     DotsJson,
     LineageJson,
@@ -120,13 +120,15 @@ def _page(here: Context, limit: int, before: str | None) -> PageJson:
     index = here.services.index
     offsets = index.refresh()
     try:
-        page = index.newest(limit, before)
+        place = None if before is None else cursor.read(before)
     except ValueError as error:
         raise Problem("bad-cursor", str(error)) from None
-    cards: list[CardJson] = [
-        of_card(entry.record, here.services.dots.get(entry.record.pin_id)) for entry in page.entries
-    ]
-    return PageJson(pins=cards, next=page.next, indexed_up_to=here.word(offsets))
+    # One more than wanted tells whether there is a next page.
+    records = [entry.record for entry in index.newest(limit + 1, place)]
+    cards = [of_card(record, here.services.dots.get(record.pin_id)) for record in records[:limit]]
+    last = records[limit - 1] if len(records) > limit else None
+    behind = None if last is None else cursor.write((last.recorded_at, last.pin_id))
+    return PageJson(pins=cards, next=behind, indexed_up_to=here.word(offsets))
 
 
 def _dots(here: Context, pin_id: str) -> DotRecord:

@@ -20,6 +20,7 @@ UNSEEN = "unseen"
 
 def pin(
     pin_id: Annotated[str, typer.Argument(metavar="PIN_ID")],
+    *,
     api: ApiAddress = None,
     as_json: Json = False,
 ) -> None:

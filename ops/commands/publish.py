@@ -7,7 +7,6 @@ with status 0 only when Kafka has acknowledged an event for every row.
 from __future__ import annotations
 
 import itertools
-import json as json_text
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dotstream.clock import Clock, SystemClock
 from dotstream.errors import Poison, Retryable
-from ops.settings import Loaded, Settings, load
+from ops.commands.options import Json, answer, settings_of
+from ops.settings import Settings
 from ops.topics import require
 from producers.events_pb2 import PinEvent
 from producers.manifests import ManifestError, count, read
@@ -67,16 +67,14 @@ class Summary:
         """Whether every row was read and its event acknowledged."""
         return not (self.refused or self.undelivered or self.stopped)
 
-    def as_json(self) -> str:
-        return json_text.dumps(
-            {
-                "published": self.published,
-                "refused": [{"where": error.where, "reason": error.reason} for error in self.refused],
-                "undelivered": [{"pin_id": pin_id, "reason": reason} for pin_id, reason in self.undelivered],
-                "stopped": self.stopped or None,
-                "seconds": round(self.seconds, 3),
-            }
-        )
+    def facts(self) -> dict[str, object]:
+        return {
+            "published": self.published,
+            "refused": [{"where": error.where, "reason": error.reason} for error in self.refused],
+            "undelivered": [{"pin_id": pin_id, "reason": reason} for pin_id, reason in self.undelivered],
+            "stopped": self.stopped or None,
+            "seconds": round(self.seconds, 3),
+        }
 
     def as_text(self) -> str:
         rate = self.published / self.seconds if self.seconds else 0.0
@@ -164,7 +162,6 @@ def deletes(pin_ids: Iterable[str], clock: Clock, version: int) -> Iterator[PinE
 
 
 def publish(  # noqa: PLR0917  typer reads the options from the signature
-    context: typer.Context,
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
@@ -181,7 +178,7 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
         list[str] | None, typer.Option(help="With --delete: a pin to delete; may be given again.", show_default=False)
     ] = None,
     version: Annotated[int, typer.Option(min=0, help="Version of rows that have none; 0: the time of the event.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object about what was done.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Publish pins to Kafka from pictures and manifests; update or delete them."""
     if update and delete:
@@ -190,7 +187,7 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
         raise typer.BadParameter("--pin-id goes with --delete")
     if not paths and not pin_id:
         raise typer.BadParameter("name at least one folder, picture or manifest (or, with --delete, --pin-id)")
-    settings = _settings(context, kafka, prefix)
+    settings = settings_of(kafka__bootstrap=kafka, topics__prefix=prefix).settings
     clock = SystemClock()
     kind = PinEvent.KIND_DELETED if delete else PinEvent.KIND_UPDATED if update else PinEvent.KIND_CREATED
     items = itertools.chain(
@@ -198,18 +195,12 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
     )
     total = count(paths or ()) + len(pin_id or ())
     summary = _run(settings, items, topic=settings.topics.prefix + topic, rate=rate, clock=clock, total=total)
-    print(summary.as_json()) if json else Console(stderr=True).print(summary.as_text(), highlight=False, soft_wrap=True)
+    if as_json:
+        answer(summary.facts())
+    else:
+        Console(stderr=True).print(summary.as_text(), markup=False, highlight=False, soft_wrap=True)
     if not summary.good:
         raise typer.Exit(130 if summary.stopped == "interrupted" else 1)
-
-
-def _settings(context: typer.Context, kafka: str | None, prefix: str | None) -> Settings:
-    """The settings that the application's own options gave, with this command's over them."""
-    loaded = context.obj if isinstance(context.obj, Loaded) else load()
-    settings = loaded.settings
-    brokers = settings.kafka.model_copy(update={"bootstrap": kafka} if kafka is not None else {})
-    topics = settings.topics.model_copy(update={"prefix": prefix} if prefix is not None else {})
-    return settings.model_copy(update={"kafka": brokers, "topics": topics})
 
 
 def _run(

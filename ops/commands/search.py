@@ -20,6 +20,7 @@ ApiAddress = Annotated[
 
 def search(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A JPEG, PNG or WebP.")],
+    *,
     box: Annotated[
         str | None,
         typer.Option(metavar="X0,Y0,X1,Y1", help="Only this part, corners in 0..1 [default: its dominant object]."),

@@ -1,8 +1,10 @@
-"""`dotstream takedown PIN_ID…`: deletes that nothing can follow, and the proof that no answer holds the pins any more."""
+"""`dotstream takedown PIN_ID…`: deletes that nothing can follow, and the proof that no answer holds the pins."""
 
 from __future__ import annotations
 
 import time
+import uuid
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,24 +26,21 @@ def takedown(
 
     The deletes are published whatever happens next; run the command again to wait on.
     """
-    from dotstream.clock import SystemClock
     from dotstream.errors import Unavailable
 
     settings = settings_of().settings
     begun = time.monotonic()
     _publish(settings, pin_ids)
     say(f"{len(pin_ids)} takedowns are in Kafka; waiting for the index and its readers")
-    reader = _reader(settings, SystemClock())
-    try:
-        while not reader.takedown_complete(pin_ids):
+    with ExitStack() as owned:
+        readers = _readers(settings, owned)
+        while not all(reader.takedown_complete(pin_ids) for reader in readers):
             if time.monotonic() - begun > limit:
                 raise Unavailable(
                     f"not complete within {limit:g} s: the takedowns are in Kafka and will take effect; "
                     "are the takedown and index workers running (dotstream status)?"
                 )
             time.sleep(LOOK_EVERY_S)
-    finally:
-        reader.close()
     print(f"{len(pin_ids)} pins are taken down ({time.monotonic() - begun:.2f} s)")
 
 
@@ -57,3 +56,27 @@ def _publish(settings: Settings, pin_ids: list[str]) -> None:
             publisher.pin(
                 PinEvent(pin_id=pin_id, kind=PinEvent.KIND_DELETED, version=TAKEDOWN_VERSION, event_time=now_ms)
             )
+
+
+def _readers(settings: Settings, owned: ExitStack) -> list[IndexReader]:
+    """A reader of every live generation: a pin must be gone from all of them."""
+    from dotstream.clock import SystemClock
+    from dotstream.errors import Misconfigured
+    from indexer.reader import IndexReader
+    from indexer.records_pb2 import GenerationRecord
+    from ops.generations import read_generations
+    from ops.topics import TopicNames
+
+    known = read_generations(settings.kafka.connection(), TopicNames(settings.topics.prefix).generations)
+    live = [record for record in known.values() if record.state != GenerationRecord.STATE_RETIRED]
+    if not live:
+        raise Misconfigured("there is no generation yet: start the workers (dotstream up)")
+    readers = []
+    for record in live:
+        folder = settings.data.absolute() / "index" / record.name
+        name = f"takedown-{uuid.uuid4().hex[:8]}"
+        readers.append(
+            IndexReader(folder, record.partitions, clock=SystemClock(), lease_s=settings.index.lease_s, name=name)
+        )
+        owned.callback(readers[-1].close)
+    return readers

@@ -9,6 +9,11 @@ from ops.commands.options import Json, answer, settings_of
 app = typer.Typer(help="Create and check the topics of the stream.", no_args_is_help=True)
 
 
+@app.callback()
+def topics() -> None:
+    """Create and check the topics of the stream."""
+
+
 @app.command()
 def ensure(as_json: Json = False) -> None:
     """Create the topics that are missing; nothing that exists is changed."""

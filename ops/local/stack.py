@@ -180,13 +180,25 @@ class LocalStack:
         log = self.data / "logs" / f"{name}.log"
 
         def start() -> Running:
-            addresses = {"kafka.bootstrap": self.kafka, "triton.address": self.triton, "data": str(self.data)}
-            return spawn([sys.executable, "-m", "ops.cli", *arguments], log, child_environment(self._loaded, addresses))
+            environment = child_environment(self._loaded, self._for_children())
+            return spawn([sys.executable, "-m", "ops.cli", *arguments], log, environment)
 
         def wait_ready(running: Running, limit_s: float) -> None:
             within(limit_s, lambda: _probe(address), running, name, lambda: f"{last_line(log)} ({log})")
 
         return Part(name, start, wait_ready, needs)
+
+    def _for_children(self) -> dict[str, object]:
+        """Settings that follow from running here, beside those that were given.
+
+        The broker and the API listen on loopback only, so file URLs may name what this user keeps; a `publish` of a
+        local folder sends large pictures that way.
+        """
+        chosen: dict[str, object] = {"kafka.bootstrap": self.kafka, "triton.address": self.triton, "data": self.data}
+        if not {"fetch.schemes", "fetch.file_roots"} & set(self._loaded.sources):
+            chosen["fetch.schemes"] = ("https", "file")
+            chosen["fetch.file_roots"] = tuple(dict.fromkeys((str(Path.home()), str(Path.cwd()))))
+        return chosen
 
     def _write(self, states: Mapping[str, State]) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,6 @@ class Supervisor:
         self._clock = clock
         self._restarts = restarts or Restarts()
         self._changed = changed
-        self._pool = ThreadPoolExecutor(max_workers=max(4, len(self.states)), thread_name_prefix="part")
         self._stopping = False
 
     @property
@@ -120,7 +119,7 @@ class Supervisor:
         while (waiting or pending) and not stop.is_set():
             for state in [s for s in waiting if all(self.states[n].ready for n in s.part.needs)]:
                 waiting.remove(state)
-                pending[self._pool.submit(self._bring_up, state)] = state
+                pending[_aside(self._bring_up, state)] = state
             done, _ = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in done:
                 state = pending.pop(future)
@@ -141,11 +140,11 @@ class Supervisor:
                     self._settle(state, now)
             elif state.running is None:
                 if state.again_at is not None and now >= state.again_at and self._can_start(state):
-                    state.busy = self._pool.submit(self._bring_up, state)
+                    state.busy = _aside(self._bring_up, state)
             elif not state.running.alive():
                 self._down(state, now, "ended")
             elif state.part.check is not None and now >= state.check_at:
-                state.busy = self._pool.submit(state.part.check)
+                state.busy = _aside(state.part.check)
 
     def stop(self) -> None:
         """Ends all parts, the last started first; what nothing depends on any more ends side by side."""
@@ -154,11 +153,9 @@ class Supervisor:
         while left:
             needed = {name for state in left.values() for name in state.part.needs}
             layer = [state for name, state in left.items() if name not in needed] or list(left.values())
-            list(self._pool.map(self._end, layer))
+            wait([_aside(self._end, state) for state in layer])
             for state in layer:
                 del left[state.part.name]
-        # A start that is still under way ends when its process does; `guarded` sees to that.
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def kill(self) -> None:
         """Kills all parts at once."""
@@ -222,6 +219,22 @@ class Supervisor:
             except (DotstreamError, OSError) as error:
                 log.warning("%s: %s", state.part.name, error)
         state.ready = False
+
+
+def _aside(work: Callable[..., None], *arguments: State) -> Future[None]:
+    """Runs on a thread of its own, which does not keep the process alive: a start may hang on a foreign server."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001  whoever waits for the future raises it
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+
+    threading.Thread(target=run, name="part", daemon=True).start()
+    return future
 
 
 @contextlib.contextmanager

@@ -161,11 +161,17 @@ def test_a_part_that_ends_at_its_start_is_told_with_its_last_line(folder: Path) 
 
 def test_a_stop_during_the_start_returns(folder: Path) -> None:
     stop = threading.Event()
-    never = Part("never", part(folder, "never").start, lambda _, __: threading.Event().wait(0.2) and None)
+    stopped = threading.Event()
+
+    def wait_ready(running: Running, limit_s: float) -> None:
+        stopped.wait(20)
+
+    never = Part("never", part(folder, "never").start, wait_ready)
     waiting = supervisor(never, part(folder, "after", "good", "never"))
     stop.set()
     waiting.start(stop)
     waiting.stop()
+    stopped.set()
     assert not (folder / "after.ready").exists()
 
 

@@ -7,6 +7,7 @@ import io
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dotstream.errors import Misconfigured, Poison
 from tests.poison import build
 from tests.poison.build import encode, photo
 from tests.poison.corpus import Sample, samples
+from tests.support.photographs import photographs
 from triton_models.pictures import Picture, PictureLimits, Pixels, decode, inspect
 
 CORPUS = samples()
@@ -69,6 +71,12 @@ def test_jpegs_are_bit_for_bit_as_pillow_sees_them(sample: Sample) -> None:
         warnings.simplefilter("ignore")  # of Pillow, about the broken Exif block
         expected = by_pillow(sample.data)
     np.testing.assert_array_equal(decode(sample.data).pixels, expected)
+
+
+@pytest.mark.parametrize("path", [path for path in photographs() if path.suffix == ".jpg"], ids=lambda path: path.name)
+def test_photographs_are_bit_for_bit_as_pillow_sees_them(path: Path) -> None:
+    data = path.read_bytes()
+    np.testing.assert_array_equal(decode(data).pixels, by_pillow(data))
 
 
 @pytest.mark.parametrize("order", [">", "<"])

@@ -184,7 +184,7 @@ def test_a_margin_widens_the_crop_and_not_the_box() -> None:
 )
 def test_settings_that_make_no_sense_are_misconfigured(wrong: dict[str, float]) -> None:
     with pytest.raises(Misconfigured):
-        replace(ALL, **wrong)
+        replace(ALL, **wrong)  # type: ignore[arg-type]
 
 
 def test_the_fingerprint_follows_everything_that_changes_what_is_seen() -> None:
@@ -196,7 +196,7 @@ def test_the_fingerprint_follows_everything_that_changes_what_is_seen() -> None:
         fingerprint({**digests, "embedder": "bc"}, VisionSettings()),
         fingerprint({**digests, "labels": "cc"}, VisionSettings()),
         *(
-            fingerprint(digests, replace(VisionSettings(), **change))  # type: ignore[arg-type]
+            fingerprint(digests, replace(VisionSettings(), **change))
             for change in (
                 {"detection_threshold": 0.31},
                 {"max_objects": 15},

@@ -1,0 +1,169 @@
+"""The two readers of real topics: dots into the view, dead letters for lineage. On a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from consumers.dead import dead_letter
+from consumers.ports import Message, Output
+from discovery.dead_letters import KafkaDeadLetters, read_dead_letter
+from discovery.dot_log import KafkaDotLog
+from discovery.dot_store import DotStore
+from discovery.dot_view import DotView
+from dotstream.errors import Poison, Retryable, Unavailable
+from indexer.records_pb2 import DotRecord
+from ops.local.kafka import KafkaProcess
+from ops.topics import TopicNames
+from producers.kafka import KafkaConnection
+from tests.discovery.waiting import until
+
+
+def dots(pin_id: str, version: int = 1) -> DotRecord:
+    return DotRecord(pin_id=pin_id, version=version, epoch=1, decision=1, generation="g1")
+
+
+def write(connection: KafkaConnection, outputs: list[Output], *, commit: bool = True, name: str = "writer") -> None:
+    """One transaction, as the dots worker writes."""
+    config = {"transactional.id": f"{name}-{outputs[0].topic}", "partitioner": "murmur2_random"}
+    producer = Producer(connection.config(**config))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for output in outputs:
+        producer.produce(output.topic, output.value, output.key, headers=list(output.headers))
+    producer.flush(30)
+    if commit:
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)
+
+
+def of_dots(topics: TopicNames, *records: DotRecord) -> list[Output]:
+    return [Output(topics.dots, record.pin_id.encode(), record.SerializeToString()) for record in records]
+
+
+@pytest.fixture
+def follow(broker: KafkaProcess, topics: TopicNames, tmp_path: Path) -> Iterator[Callable[[], DotView]]:
+    views: list[DotView] = []
+
+    def begin() -> DotView:
+        for view in views:
+            view.close()
+        views[:] = [DotView(DotStore(tmp_path / "dots"), KafkaDotLog(broker.connection, topics.dots))]
+        views[0].start()
+        return views[0]
+
+    yield begin
+    for view in views:
+        view.close()
+
+
+def test_committed_dots_are_seen_and_aborted_ones_are_not(
+    broker: KafkaProcess, topics: TopicNames, follow: Callable[[], DotView]
+) -> None:
+    write(broker.connection, of_dots(topics, *(dots(f"p{n}") for n in range(20))))
+    write(broker.connection, of_dots(topics, dots("aborted")), commit=False)
+    view = follow()
+    assert view.wait_ready(30)
+    assert all(view.get(f"p{n}") == dots(f"p{n}") for n in range(20))
+    write(broker.connection, of_dots(topics, dots("later")))
+    until(lambda: view.get("later") is not None)
+    assert view.get("aborted") is None
+
+
+def test_a_restart_reads_on_behind_transaction_markers(
+    broker: KafkaProcess, topics: TopicNames, follow: Callable[[], DotView]
+) -> None:
+    write(broker.connection, of_dots(topics, *(dots(f"p{n}") for n in range(20))))
+    view = follow()
+    assert view.wait_ready(30)
+    until(lambda: view.behind == 0)
+    again = follow()
+    assert again.wait_ready(30)
+    write(broker.connection, of_dots(topics, dots("p3", 2)))
+    until(lambda: again.get("p3") == dots("p3", 2))
+    assert again.applied == 1
+    assert again.rebuilds == 0
+
+
+def test_a_new_topic_of_the_same_name_is_another_topic(
+    broker: KafkaProcess, topics: TopicNames, follow: Callable[[], DotView]
+) -> None:
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    write(broker.connection, of_dots(topics, dots("old")))
+    view = follow()
+    assert view.wait_ready(30)
+    until(lambda: view.get("old") is not None)
+    admin = AdminClient(broker.connection.config())
+    admin.delete_topics([topics.dots])[topics.dots].result(30)
+    until(lambda: topics.dots not in admin.list_topics(timeout=10).topics)
+    until(lambda: _created(admin, NewTopic(topics.dots, 4, 1)))
+    write(broker.connection, of_dots(topics, dots("new")), name="second")
+    view = follow()
+    assert view.wait_ready(30)
+    until(lambda: view.get("new") is not None)
+    assert view.get("old") is None
+    assert view.rebuilds == 1
+
+
+def _created(admin: object, topic: object) -> bool:
+    from confluent_kafka import KafkaException
+
+    try:
+        admin.create_topics([topic])[topic.topic].result(30)  # type: ignore[attr-defined]
+    except KafkaException:
+        return False
+    return True
+
+
+def test_without_a_broker_opening_is_retryable() -> None:
+    log = KafkaDotLog(KafkaConnection("127.0.0.1:9", {"socket.connection.setup.timeout.ms": "1000"}), "dots")
+    log_request = pytest.MonkeyPatch()
+    log_request.setattr("discovery.dot_log.REQUEST_S", 1.0)
+    try:
+        with pytest.raises(Retryable):
+            log.open()
+        with pytest.raises(Unavailable):
+            log.read(1, 0)
+    finally:
+        log_request.undo()
+        log.close()
+
+
+def test_dead_letters_are_found_by_pin_newest_first(broker: KafkaProcess, topics: TopicNames) -> None:
+    events = topics.events
+    letters = [
+        dead_letter(
+            Message(events.pins, 1, offset, 1_000 + offset, pin.encode(), b"event", (("kind", b"created"),)),
+            Poison(reason, f"why {reason}"),
+            now_ms=2_000 + offset,
+            size_limit=1_000_000,
+        )
+        for offset, (pin, reason) in enumerate([("a", "first"), ("b", "other"), ("a", "second")])
+    ]
+    dead = topics.dead(events.pins)
+    assert {letter.topic for letter in letters} == {dead}
+    write(broker.connection, letters)
+    lookup = KafkaDeadLetters(broker.connection, [dead, f"{dead}.that-is-missing"], limit_s=20)
+    found = lookup.find("a")
+    assert [(one.reason, one.detail, one.offset, one.event_timestamp, one.dead_at) for one in found] == [
+        ("second", "why second", 2, 1_002, 2_002),
+        ("first", "why first", 0, 1_000, 2_000),
+    ]
+    assert found[0].topic == events.pins
+    assert lookup.find("unknown") == []
+
+
+def test_headers_of_strangers_are_no_dead_letter() -> None:
+    assert read_dead_letter([]) is None
+    assert read_dead_letter([("dotstream-dead-reason", b"x"), ("dotstream-dead-offset", b"not a number")]) is None
+
+
+def test_dead_letters_without_a_broker_are_retryable() -> None:
+    lookup = KafkaDeadLetters(KafkaConnection("127.0.0.1:9"), ["pins.dead"], limit_s=0.5)
+    with pytest.raises(Retryable):
+        lookup.find("a")

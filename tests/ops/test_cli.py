@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import typer
+
+from ops.cli import COMMANDS, hoisted
+from ops.local.claim import claimed, write_stack
+
+
+def dotstream(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs the command as a user does."""
+    import os
+
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DOTSTREAM_")}
+    root = Path(__file__).parents[2]
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", *map(str, arguments)],
+        cwd=cwd, env={**clean, "PYTHONPATH": str(root), **(env or {})},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_help_names_every_command_and_imports_none_of_them(tmp_path: Path) -> None:
+    run = dotstream("--help", cwd=tmp_path)
+    assert run.returncode == 0
+    assert all(f"  {name} " in run.stdout for name in COMMANDS)
+    heavy = ("numpy", "confluent_kafka", "pydantic", "rich", "torch", "faiss")
+    probe = f"import sys, ops.cli; print([m for m in {heavy!r} if m in sys.modules])"
+    root = str(Path(__file__).parents[2])
+    found = subprocess.run([sys.executable, "-c", probe], cwd=root, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_where_the_table_says(name: str) -> None:
+    module, attribute, about = COMMANDS[name]
+    found = getattr(import_module(f"ops.commands.{module}"), attribute)
+    assert callable(found) or isinstance(found, typer.Typer)
+    assert about.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["up", "--data", "x"], ["--data", "x", "up"]),
+        (["--data", "x", "up"], ["--data", "x", "up"]),
+        (["dead", "list", "--data=x", "--json"], ["--data=x", "dead", "list", "--json"]),
+        (["publish", "a", "--debug", "--config", "c"], ["--debug", "--config", "c", "publish", "a"]),
+        (["pin", "--", "--data"], ["pin", "--", "--data"]),
+        (["up", "--data"], ["up", "--data"]),
+    ],
+)
+def test_options_of_every_command_may_stand_anywhere(given: list[str], expected: list[str]) -> None:
+    assert hoisted(given) == expected
+
+
+def test_an_error_is_one_line(tmp_path: Path) -> None:
+    run = dotstream("topics", "ensure", "--data", tmp_path / "d", cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith("dotstream: no Kafka address: start a local stack")
+    assert run.stderr.count("\n") == 1
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
+    run = dotstream("topics", "ensure", "--debug", cwd=tmp_path)
+    assert run.returncode != 0
+    assert "Traceback" in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["work"], ["work", "nonsense"], ["up", "--nonsense"]])
+def test_a_wrong_command_line_ends_with_2(tmp_path: Path, arguments: list[str]) -> None:
+    run = dotstream(*arguments, cwd=tmp_path)
+    assert run.returncode == 2
+    assert "Usage" in run.stderr
+
+
+def test_config_show_says_where_values_come_from(tmp_path: Path) -> None:
+    (tmp_path / "dotstream.toml").write_text('generation = "g5"\n')
+    run = dotstream("config", "show", "--json", cwd=tmp_path, env={"DOTSTREAM_VISION__WINDOW": "7"})
+    assert run.returncode == 0
+    facts = json.loads(run.stdout)
+    assert facts["generation"]["value"] == "g5"
+    assert facts["generation"]["source"] == "file dotstream.toml"
+    assert facts["vision.window"] | {"about": ""} == {
+        "value": 7, "source": "environment DOTSTREAM_VISION__WINDOW", "about": "",
+    }  # fmt: skip
+
+
+def test_config_check_refuses_a_secret_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "dotstream.toml").write_text('[kafka]\nbootstrap = "b:1"\nsasl_password_file = "nowhere"\n')
+    run = dotstream("config", "check", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "nowhere" in run.stderr
+    (tmp_path / "dotstream.toml").write_text('[kafka]\nbootstrap = "b:1"\n')
+    assert dotstream("config", "check", cwd=tmp_path).returncode == 0
+
+
+def test_status_without_a_stack(tmp_path: Path) -> None:
+    run = dotstream("status", "--json", "--data", tmp_path / "d", cwd=tmp_path)
+    assert run.returncode == 1
+    assert json.loads(run.stdout) == {"ready": False, "kafka": None, "triton": None, "api": None}
+
+
+def test_status_of_a_stack(tmp_path: Path) -> None:
+    facts = {"ready": True, "kafka": "127.0.0.1:1", "triton": "127.0.0.1:2", "api": "http://127.0.0.1:3", "parts": {}}
+    with claimed(tmp_path / "d"):
+        write_stack(tmp_path / "d", facts)
+        run = dotstream("status", "--json", "--data", tmp_path / "d", cwd=tmp_path)
+    assert run.returncode == 0
+    assert json.loads(run.stdout).items() >= facts.items()
+
+
+def test_a_second_stack_in_the_folder_is_refused(tmp_path: Path) -> None:
+    with claimed(tmp_path / "d"):
+        run = dotstream("up", "--data", tmp_path / "d", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "a local stack runs in" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [("java", "Java is missing"), ("mvn", "Maven is missing"), ("npm", "npm is missing")]
+)
+def test_a_missing_program_is_one_line_that_says_what_to_install(tmp_path: Path, missing: str, said: str) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for folder in ("/usr/bin", "/bin", "/usr/local/bin"):
+        for program in Path(folder).iterdir():
+            if program.name != missing and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    environment = {"PATH": str(programs), "JAVA_HOME": "", "DOTSTREAM_CACHE": str(tmp_path / "cache")}
+    environment["DOTSTREAM_TRITON__REPOSITORY"] = str(tmp_path / "repository")
+    own = ["--kafka", "127.0.0.1:9"] if missing == "npm" else []
+    run = dotstream("up", "--data", tmp_path / "d", "--port", "0", *own, cwd=tmp_path, env=environment)
+    assert run.returncode == 1
+    lines = [line for line in run.stderr.splitlines() if line.startswith("dotstream: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "apt-get install" in lines[0]
+    assert "Traceback" not in run.stderr
+
+
+def test_an_unknown_benchmark_lists_those_there_are(tmp_path: Path) -> None:
+    run = dotstream("bench", "nonsense", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "pipeline" in run.stderr
