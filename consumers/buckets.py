@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import obstore
@@ -12,12 +12,14 @@ from consumers.addresses import FetchPolicy, shown
 from dotstream.errors import Misconfigured, Poison
 from indexer.object_store import open_store, translated
 
+BUCKET_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss")
+
 Buckets = Mapping[str, Any]
 """Allowed prefix, such as "s3://pins" or "s3://pins/2026", without a slash at its end -> its opened obstore store."""
 
 
 def open_buckets(
-    prefixes: Iterable[str], policy: FetchPolicy, *, config: Mapping[str, Mapping[str, Any]] | None = None
+    prefixes: Collection[str], policy: FetchPolicy, *, config: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Buckets:
     """Opens the stores from which pictures may be fetched.
 
@@ -29,8 +31,11 @@ def open_buckets(
         config: prefix -> its store's keys (endpoint, region, …).
 
     Raises:
-        Misconfigured: a prefix is not understood.
+        Misconfigured: a prefix is not understood, or not that of a bucket.
     """
+    for prefix in prefixes:
+        if prefix.partition("://")[0] not in BUCKET_SCHEMES:
+            raise Misconfigured(f"{prefix} is no bucket; its scheme must be one of {', '.join(BUCKET_SCHEMES)}")
     settings = config or {}
     limit_s = policy.limit_s / (policy.attempts + 1)
     return {

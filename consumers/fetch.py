@@ -37,7 +37,7 @@ import httpx
 import stamina
 
 from consumers.addresses import DEFAULT_PORTS, FetchPolicy, check_url, shown
-from consumers.buckets import Buckets, read_object
+from consumers.buckets import BUCKET_SCHEMES, Buckets, read_object
 from consumers.files import read_file
 from consumers.network import Deadline, GuardedBackend, Resolver, system_resolver
 from dotstream.clock import Clock
@@ -145,10 +145,8 @@ class Fetcher:
         scheme = url.partition(":")[0].lower()
         if scheme == "file":
             return read_file(url, self._policy.file_roots, self._policy.max_bytes)
-        if any(url.startswith(f"{prefix}/") for prefix in self._buckets):
+        if scheme in BUCKET_SCHEMES:
             return read_object(url, self._buckets, self._policy.max_bytes)
-        if scheme in ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss"):
-            raise Poison("fetch_bucket", f"{shown(url)} is not in an allowed bucket")
         try:
             return self._get(check_url(url, self._policy))
         except HTTP_ERRORS as error:
@@ -220,10 +218,11 @@ def translated(error: Exception, url: str) -> DotstreamError:
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:
+    """Looks along the contexts: httpcore's pool cuts the cause off."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True
-        error = error.__cause__
+        error = error.__context__
     return False
 
 

@@ -21,7 +21,7 @@ PREFIX = "dotstream-dead-"
 
 
 def read_dead_letter(headers: Iterable[Any]) -> DeadLetter | None:
-    """The coordinates and reason in a dead letter's headers, (name, bytes) pairs; None when they are not those of one."""
+    """The coordinates and reason in a record's headers, (name, bytes) pairs; None when it is no dead letter."""
     facts = {
         name.removeprefix(PREFIX): value.decode(errors="replace") if isinstance(value, bytes) else value or ""
         for name, value in headers

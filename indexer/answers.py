@@ -16,7 +16,7 @@ import numpy as np
 
 from indexer.catalogue import Catalogue
 from indexer.entries import Entry, Row
-from indexer.errors import Damaged, SearchTimeout
+from indexer.errors import Damaged, NotInView, SearchTimeout
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Candidates, Scope, View, Wanted, nearest, place_of
 from indexer.segments import LIVE
@@ -241,14 +241,14 @@ def read_codes(row: Row, view: View) -> list[bytes]:
     """The codes of a row, out of its segments.
 
     Raises:
-        Damaged: a slot lies in no segment of the view.
+        NotInView: the row is newer than the view.
     """
     codes: list[bytes] = []
     for slot in row.slots:
         number, index = place_of(slot)
         segment = view.segment(number)
         if segment is None:
-            raise Damaged(f"slot {slot} lies in segment {number}, which is not there")
+            raise NotInView(f"slot {slot} lies in segment {number}, which is not there")
         codes.append(segment.codes[index].tobytes())
     return codes
 

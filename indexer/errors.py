@@ -34,6 +34,10 @@ class SearchTimeout(Retryable):
     """The query's time limit passed before every segment was searched."""
 
 
+class NotInView(Retryable):
+    """A row names a segment that the version at hand does not have."""
+
+
 class NeedsRebuild(Fatal):
     """The local state belongs to another log than the one at hand; replay it into a new folder."""
 

@@ -15,6 +15,8 @@ from obstore.store import LocalStore, MemoryStore, ObjectStoreMethods
 from dotstream.errors import DotstreamError, Misconfigured, Poison, Retryable, Unavailable
 
 DEFAULT_LIMIT_S = 10.0
+CLIENT_KEYS = frozenset({"allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "user_agent"})
+"""Keys of `config` that belong to the HTTP client below a store, which obstore wants apart."""
 
 
 def open_store(
@@ -44,11 +46,13 @@ def open_store(
                 raise Misconfigured(f"{url} is not of the form file:///absolute/folder")
             return LocalStore(folder, mkdir=True)
         limit = timedelta(seconds=limit_s)
+        given = dict(config or {})
         from_url: Any = store.from_url  # which keys `config` may have depends on the URL's scheme
         return from_url(
             url,
-            config=dict(config or {}),
-            client_options={"timeout": limit, "connect_timeout": limit / 2},
+            config={key: value for key, value in given.items() if key not in CLIENT_KEYS},
+            client_options={key: value for key, value in given.items() if key in CLIENT_KEYS}
+            | {"timeout": limit, "connect_timeout": limit / 2},
             retry_config={"max_retries": retries, "retry_timeout": limit},
         )
     except (exceptions.BaseError, ValueError, OSError) as error:

@@ -35,6 +35,7 @@ from indexer.commit_page import State
 from indexer.entries import Entry
 from indexer.errors import NeedsRebuild, Superseded
 from indexer.folder import CURRENT, Identity
+from indexer.generations import check_name
 from indexer.records import Order, check
 from indexer.records_pb2 import ObjectRecord
 from indexer.recovery import Steps, open_shard
@@ -129,7 +130,7 @@ class Shard:
 
         Args:
             folder: `<data>/index/<generation>/<partition>`.
-            generation: its name, at most 64 bytes.
+            generation: its name (indexer/generations.py).
             partition: of objects.<generation>.
             topic_id: the id that the cluster gave the topic.
             feature: name of the searched codes.
@@ -150,8 +151,7 @@ class Shard:
         """
         if bits <= 0 or bits % 8 or segment_slots <= 0 or segment_slots % 8:
             raise ValueError(f"bits ({bits}) and segment_slots ({segment_slots}) are positive multiples of 8")
-        if not 0 < len(generation.encode()) <= 64:
-            raise ValueError(f"a generation's name has 1 to 64 bytes, {generation!r} does not")
+        check_name(generation)
         wanted = Identity(generation, partition, topic_id, feature, bits, segment_slots, secrets.token_hex(16))
         opened = open_shard(folder, wanted, clock=clock, lock_limit_s=lock_limit_s, rebuild=rebuild, at=at)
         return cls(folder, opened, clock=clock, null_retention_ms=null_retention_ms, at=at)

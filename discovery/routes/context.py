@@ -20,6 +20,7 @@ from discovery.services import Services
 from discovery.thumbnails import Thumbnails
 from discovery.watermark import Watermark
 from discovery.work import Workroom
+from indexer.errors import LeaseExpired
 
 T = TypeVar("T")
 
@@ -63,11 +64,19 @@ class Context:
 
     async def read(self, look: Callable[[], T]) -> T:
         """The result of a look-up, off the event loop."""
-        return await self.reads.run(look, self.limits.read_s)
+        return await self.reads.run(lambda: self._leased(look), self.limits.read_s)
 
     async def heavy(self, work: Callable[[], T]) -> T:
         """The result of a search or of work on a picture."""
-        return await self.work.run(work, self.limits.search_s)
+        return await self.work.run(lambda: self._leased(work), self.limits.search_s)
+
+    def _leased(self, work: Callable[[], T]) -> T:
+        """Does the work, once more with a fresh lease when the process had stood still for longer than the old one."""
+        try:
+            return work()
+        except LeaseExpired:
+            self.services.index.refresh()
+            return work()
 
     def word(self, offsets: Mapping[int, int]) -> str:
         """`indexed_up_to` for an answer that reflects these offsets."""

@@ -48,7 +48,7 @@ class EventStream(StreamingResponse):
 
 @router.get(
     "/events",
-    response_class=EventStream,
+    response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {}}}, **documented("busy", "unavailable")},
 )
 async def events(here: Here, last_event_id: Annotated[str | None, Header()] = None) -> EventStream:

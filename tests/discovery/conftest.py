@@ -1,14 +1,14 @@
-"""The stage and a client of the app over it."""
+"""The stage, and an HTTP client of the real server over it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
 
-from discovery.api import create_app
+from tests.discovery.serving import serving
 from tests.discovery.stage import Stage
 
 
@@ -20,7 +20,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @pytest.fixture
-def api(stage: Stage) -> Iterator[TestClient]:
-    with TestClient(create_app(stage.services)) as client:
+def api(stage: Stage) -> Iterator[httpx.Client]:
+    with serving(stage.services) as (address, _), httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
         assert stage.services.dots.wait_ready(10)
         yield client

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fastapi.testclient import TestClient
 
-from discovery.api import PAGE, create_app
+from discovery.api import PAGE
 from discovery.client import Client
 from discovery.errors import Problem
-from discovery.server import Server, free_port, server
 from discovery.services import Limits
 from dotstream.errors import Unavailable
+from tests.discovery.serving import serving
 from tests.discovery.stage import Stage, patch
 from tests.discovery.test_api_pins import problem
 from tests.discovery.waiting import until
-
-
-@contextmanager
-def serving(stage: Stage) -> Iterator[tuple[str, Server]]:
-    """The app under uvicorn on a free loopback port."""
-    port = free_port("127.0.0.1")
-    running = server(create_app(stage.services), "127.0.0.1", port)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    try:
-        until(lambda: running.started)
-        yield f"http://127.0.0.1:{port}", running
-    finally:
-        running.stop()
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not end"
 
 
 def events(response: httpx.Response) -> Iterator[tuple[str, Any, str]]:
@@ -54,13 +35,13 @@ def events(response: httpx.Response) -> Iterator[tuple[str, Any, str]]:
             found = {}
 
 
-def test_ready_once_index_and_dots_have_caught_up(api: TestClient) -> None:
+def test_ready_once_index_and_dots_have_caught_up(api: httpx.Client) -> None:
     assert api.get("/healthz").json()["status"] == "ok"
     ready = until(lambda: api.get("/readyz") if api.get("/readyz").status_code == 200 else None)
     assert ready.json()["checks"] == {"index": True, "dots": True, "dots_behind": 0, "generation": "g1"}
 
 
-def test_metrics_are_labelled_by_route_and_never_by_path(api: TestClient, stage: Stage) -> None:
+def test_metrics_are_labelled_by_route_and_never_by_path(api: httpx.Client, stage: Stage) -> None:
     stage.pin("secret-pin", patch("red"))
     api.get("/pins/secret-pin")
     api.get("/pins/nobody-at-all")
@@ -79,14 +60,14 @@ def test_metrics_are_labelled_by_route_and_never_by_path(api: TestClient, stage:
 
 
 @pytest.mark.parametrize("path", ["/", "/page/app.js", "/pins", "/pins/x", "/healthz", "/metrics", "/nothing"])
-def test_every_answer_carries_the_security_headers(api: TestClient, path: str) -> None:
+def test_every_answer_carries_the_security_headers(api: httpx.Client, path: str) -> None:
     headers = api.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in headers["content-security-policy"]
     assert headers["referrer-policy"] == "same-origin"
 
 
-def test_nothing_unknown_is_answered_otherwise(api: TestClient) -> None:
+def test_nothing_unknown_is_answered_otherwise(api: httpx.Client) -> None:
     problem(api.get("/nothing"), 404, "not-found")
     problem(api.get("/page/nothing.js"), 404, "not-found")
     problem(api.get("/page/..%2fapi.py"), 404, "not-found")
@@ -98,7 +79,7 @@ def test_a_defect_is_a_problem_document_with_headers(stage: Stage, monkeypatch: 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    with TestClient(create_app(stage.services)) as api:
+    with serving(stage.services) as (address, _), httpx.Client(base_url=address) as api:
         monkeypatch.setattr("discovery.routes.pins.of_pin", broken)
         stage.pin("a", patch("red"))
         response = api.get("/pins/a")
@@ -107,7 +88,7 @@ def test_a_defect_is_a_problem_document_with_headers(stage: Stage, monkeypatch: 
         assert response.headers["x-content-type-options"] == "nosniff"
 
 
-def test_openapi_names_every_route_and_resolves(api: TestClient) -> None:
+def test_openapi_names_every_route_and_resolves(api: httpx.Client) -> None:
     document = api.get("/openapi.json").json()
     assert {
         "/pins", "/pins/{pin_id}", "/pins/{pin_id}/dots", "/pins/{pin_id}/picture", "/pins/{pin_id}/lineage",
@@ -130,7 +111,8 @@ def test_the_page_asks_nobody_else() -> None:
 
 
 def test_other_hosts_are_refused_when_hosts_are_named(stage: Stage) -> None:
-    with TestClient(create_app(replace(stage.services, allowed_hosts=("127.0.0.1", "[::1]")))) as api:
+    services = replace(stage.services, allowed_hosts=("127.0.0.1", "[::1]"))
+    with serving(services) as (address, _), httpx.Client(base_url=address) as api:
         problem(api.get("/pins", headers={"Host": "evil.example"}), 400, "bad-request")
         assert api.get("/pins", headers={"Host": "127.0.0.1:8080"}).status_code == 200
         assert api.get("/pins", headers={"Host": "[::1]"}).status_code == 200
@@ -139,7 +121,7 @@ def test_other_hosts_are_refused_when_hosts_are_named(stage: Stage) -> None:
 def test_a_client_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
     stage = Stage(tmp_path, Limits(refresh_s=0.02, requests_per_s=0.1, burst=2))
     try:
-        with TestClient(create_app(stage.services)) as api:
+        with serving(stage.services) as (address, _), httpx.Client(base_url=address) as api:
             stage.pin("a", patch("red"))
             statuses = [api.post("/search/objects", json={"pin_id": "a"}).status_code for _ in range(3)]
             assert statuses == [200, 200, 429]
@@ -152,7 +134,7 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) 
 
 
 def test_pins_and_dots_are_told_as_they_arrive(stage: Stage) -> None:
-    with serving(stage) as (address, _), httpx.Client(base_url=address, timeout=20) as http:
+    with serving(stage.services) as (address, _), httpx.Client(base_url=address, timeout=20) as http:
         with http.stream("GET", "/events") as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             stream = events(response)
@@ -179,15 +161,17 @@ def test_pins_and_dots_are_told_as_they_arrive(stage: Stage) -> None:
 def test_listeners_are_bounded_and_end_with_the_server(tmp_path: Path) -> None:
     stage = Stage(tmp_path, Limits(refresh_s=0.02, event_clients=1, heartbeat_s=0.05))
     try:
-        with serving(stage) as (address, running), httpx.Client(base_url=address, timeout=20) as http:
-            with http.stream("GET", "/events") as response:
-                lines = response.iter_lines()
-                assert next(lines) == "event: hello"
-                problem(http.get("/events"), 503, "busy")
-                until(lambda: next(lines) == ": still here")
-                running.stop()
-                for _ in lines:
-                    pass
+        with (
+            serving(stage.services) as (address, running),
+            httpx.Client(base_url=address, timeout=20) as http,
+            http.stream("GET", "/events") as response,
+        ):
+            lines = response.iter_lines()
+            assert next(lines) == "event: hello"
+            problem(http.get("/events"), 503, "busy")
+            until(lambda: next(lines) == ": still here")
+            running.stop()
+            assert [line for line in lines if line.startswith("event")] == []
     finally:
         stage.close()
 
@@ -196,7 +180,7 @@ def test_the_typed_client_speaks_to_the_server(stage: Stage) -> None:
     record = stage.pin("a/b c", patch("red"), annotations=["art"])
     stage.pin("d", patch("red", size=(500, 300)), annotations=["art"])
     stage.dots(record)
-    with serving(stage) as (address, _), Client(address.removeprefix("http://")) as api:
+    with serving(stage.services) as (address, _), Client(address.removeprefix("http://")) as api:
         until(lambda: stage.services.dots.get("a/b c"))
         assert api.pin("a/b c").annotations == ["art"]
         assert api.dots("a/b c").dots[0].shown

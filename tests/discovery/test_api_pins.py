@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
-from httpx import Response
 from PIL import Image
 
 from discovery.ports import DeadLetter
@@ -15,7 +14,7 @@ from tests.discovery.stage import NOW, Stage, patch
 from tests.discovery.waiting import until
 
 
-def problem(response: Response, status: int, slug: str) -> dict[str, Any]:
+def problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     """The problem document that was expected."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -27,7 +26,7 @@ def problem(response: Response, status: int, slug: str) -> dict[str, Any]:
     return body
 
 
-def test_a_pin_is_answered_with_its_messages_names(api: TestClient, stage: Stage) -> None:
+def test_a_pin_is_answered_with_its_messages_names(api: httpx.Client, stage: Stage) -> None:
     record = stage.pin("pin/1 ü", patch("red"), version=2**53 + 1, annotations=["art", "red"])
     body = api.get("/pins/pin%2F1%20%C3%BC").json()
     assert body["pin_id"] == "pin/1 ü"
@@ -45,7 +44,7 @@ def test_a_pin_is_answered_with_its_messages_names(api: TestClient, stage: Stage
     assert "codes" not in item
 
 
-def test_newest_pins_come_first_page_by_page(api: TestClient, stage: Stage) -> None:
+def test_newest_pins_come_first_page_by_page(api: httpx.Client, stage: Stage) -> None:
     for n in range(7):
         stage.dots(stage.pin(f"p{n}", patch("red")))
     stage.delete("p3")
@@ -60,7 +59,7 @@ def test_newest_pins_come_first_page_by_page(api: TestClient, stage: Stage) -> N
     problem(api.get("/pins?limit=1000"), 422, "bad-field")
 
 
-def test_dots_have_reasons_signals_and_an_etag(api: TestClient, stage: Stage) -> None:
+def test_dots_have_reasons_signals_and_an_etag(api: httpx.Client, stage: Stage) -> None:
     record = stage.pin("a", patch("red"))
     problem(api.get("/pins/a/dots"), 404, "no-dots-yet")
     stage.dots(record, shown=False)
@@ -81,7 +80,7 @@ def test_dots_have_reasons_signals_and_an_etag(api: TestClient, stage: Stage) ->
     assert api.get("/pins/a/dots").headers["etag"] != tag
 
 
-def test_a_deleted_pin_is_gone_everywhere(api: TestClient, stage: Stage) -> None:
+def test_a_deleted_pin_is_gone_everywhere(api: httpx.Client, stage: Stage) -> None:
     stage.dots(stage.pin("a", patch("red")))
     stage.pin("b", patch("orange"))
     until(lambda: stage.services.dots.get("a"))
@@ -97,11 +96,11 @@ def test_a_deleted_pin_is_gone_everywhere(api: TestClient, stage: Stage) -> None
 
 
 @pytest.mark.parametrize("rest", ["", "/dots", "/picture"])
-def test_an_unknown_pin_is_a_404(api: TestClient, rest: str) -> None:
+def test_an_unknown_pin_is_a_404(api: httpx.Client, rest: str) -> None:
     assert problem(api.get(f"/pins/nobody{rest}"), 404, "unknown-pin")["pin_id"] == "nobody"
 
 
-def test_the_picture_comes_as_published_or_scaled(api: TestClient, stage: Stage) -> None:
+def test_the_picture_comes_as_published_or_scaled(api: httpx.Client, stage: Stage) -> None:
     data = patch("red", size=(900, 600))
     record = stage.pin("a", data)
     whole = api.get("/pins/a/picture")
@@ -125,7 +124,7 @@ def test_the_picture_comes_as_published_or_scaled(api: TestClient, stage: Stage)
     assert problem(api.get("/pins/a/picture"), 404, "picture-gone")["reason"] == "picture_missing"
 
 
-def test_lineage_of_a_pin_that_walked_the_whole_way(api: TestClient, stage: Stage) -> None:
+def test_lineage_of_a_pin_that_walked_the_whole_way(api: httpx.Client, stage: Stage) -> None:
     record = stage.pin("a", patch("red"))
     waiting = api.get("/pins/a/lineage").json()
     assert waiting["state"] == "waiting"
@@ -141,7 +140,7 @@ def test_lineage_of_a_pin_that_walked_the_whole_way(api: TestClient, stage: Stag
     assert done["dead_letters_checked"] is True
 
 
-def test_lineage_says_where_and_why_a_pin_stopped(api: TestClient, stage: Stage) -> None:
+def test_lineage_says_where_and_why_a_pin_stopped(api: httpx.Client, stage: Stage) -> None:
     assert api.get("/pins/nobody/lineage").json()["state"] == "unseen"
     letter = DeadLetter("pins", 3, 17, "picture_truncated", "the file ends early", NOW, NOW + 9)
     stage.letters.letters["bad"] = [letter]
@@ -171,7 +170,7 @@ def test_lineage_says_where_and_why_a_pin_stopped(api: TestClient, stage: Stage)
     assert api.get("/pins/nobody/lineage").json()["dead_letters_checked"] is False
 
 
-def test_newer_versions_wait_for_their_dots(api: TestClient, stage: Stage) -> None:
+def test_newer_versions_wait_for_their_dots(api: httpx.Client, stage: Stage) -> None:
     stage.dots(stage.pin("a", patch("red"), version=1))
     until(lambda: stage.services.dots.get("a"))
     stage.pin("a", patch("blue"), version=2)

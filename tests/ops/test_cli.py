@@ -151,3 +151,35 @@ def test_an_unknown_benchmark_lists_those_there_are(tmp_path: Path) -> None:
     run = dotstream("bench", "nonsense", cwd=tmp_path)
     assert run.returncode == 1
     assert "pipeline" in run.stderr
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        run = dotstream("up", "--data", tmp_path / "d", "--port", port, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"dotstream: port {port} on 127.0.0.1 is taken; choose another with --port")
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    import os
+
+    full = tmp_path / "full"
+    full.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", full], check=False).returncode
+    ):
+        pytest.skip("mounting a small file system needs root")
+    try:
+        run = dotstream("up", "--data", full / "d", cwd=tmp_path)
+    finally:
+        subprocess.run(["umount", full], check=True)
+    assert run.returncode == 1
+    assert "no disk space" in run.stderr
+    assert run.stderr.count("\n") == 1

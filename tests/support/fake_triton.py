@@ -114,9 +114,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def stop(self) -> None:
         """Ends as a killed process does: connections drop, calls in flight get no answer."""
-        self.let_go()
         if self._server is not None:
-            self._server.stop(None).wait(10)
+            stopped = self._server.stop(None)
+            self.let_go()  # only now, so that no call that hung is answered after all
+            stopped.wait(10)
             self._server = None
 
     def fail(self, fault: Fault, *, model: str | None = None, times: int = 1_000_000) -> None:

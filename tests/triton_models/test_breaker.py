@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dotstream.clock import ManualClock
@@ -132,6 +132,7 @@ def test_results_of_calls_that_began_in_an_earlier_state_change_nothing() -> Non
     assert bench.changes == [State.OPEN]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(["ok", "fail"]), st.floats(0.1, 3.0)), max_size=60))
 def test_it_follows_its_model(steps: list[str | float]) -> None:
     bench = Bench()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -209,6 +210,26 @@ def test_closing_ends_a_call_that_hangs(fake: FakeTriton, shared_memory: bool) -
     with pytest.raises(Closed):
         client.embed(pictures(224))
     client.close()
+
+
+@pytest.mark.parametrize("shared_memory", [False, True])
+@pytest.mark.parametrize("ends", ["slow answer", "connection lost"])
+def test_a_call_in_flight_when_its_server_recovers_or_dies(fake: FakeTriton, shared_memory: bool, ends: str) -> None:
+    with (
+        TritonClient(fake.address, labels=LABELS, deadline_s=60, retry=QUICK, shared_memory=shared_memory) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        client.connect()
+        fake.fail(hung)
+        call = pool.submit(client.embed, pictures(224))
+        assert fake.hanging.acquire(timeout=30)
+        if ends == "slow answer":
+            fake.heal()
+            np.testing.assert_array_equal(call.result(30), answer("efficientnet_lite0", pictures(224))["codes"])
+        else:
+            fake.stop()
+            with pytest.raises(Unavailable):
+                call.result(30)
 
 
 def test_every_status_of_grpc_has_its_error() -> None:

@@ -1,4 +1,4 @@
-"""The typed client against a real Triton with the exported models: transports agree, faults have names, work goes on."""
+"""The typed client against a real Triton with the exported models: transports agree, faults have names, it recovers."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_models.outputs import BOX_OVERSHOOT, detections
@@ -51,6 +51,7 @@ def check(tensors: Tensors) -> list[Any]:
     return detections("model", tensors.boxes, tensors.labels, tensors.scores, LABELS)
 
 
+@settings(deadline=None)
 @given(right())
 def test_right_answers_pass_unchanged_without_their_padding(tensors: Tensors) -> None:
     for row, one in enumerate(check(tensors)):
@@ -60,6 +61,7 @@ def test_right_answers_pass_unchanged_without_their_padding(tensors: Tensors) ->
         assert one.labels == [LABELS[index] for index in tensors.labels[row, :count]]
 
 
+@settings(deadline=None)
 @given(right(), st.data())
 def test_one_wrong_value_anywhere_is_found(tensors: Tensors, data: st.DataObject) -> None:
     row = data.draw(st.integers(0, len(tensors.labels) - 1))
@@ -83,6 +85,7 @@ def test_one_wrong_value_anywhere_is_found(tensors: Tensors, data: st.DataObject
         check(tensors)
 
 
+@settings(deadline=None)
 @given(right(), st.floats(0, BOX_OVERSHOOT * 0.99), st.booleans())
 def test_a_tiny_overshoot_is_cut_at_the_edge(tensors: Tensors, overshoot: float, low: bool) -> None:
     edge = -overshoot if low else 1 + overshoot
@@ -92,6 +95,7 @@ def test_a_tiny_overshoot_is_cut_at_the_edge(tensors: Tensors, overshoot: float,
         assert ((one.boxes >= 0) & (one.boxes <= 1)).all()
 
 
+@settings(deadline=None)
 @given(right())
 def test_swapped_corners_are_found(tensors: Tensors) -> None:
     boxes = tensors.boxes
@@ -104,6 +108,7 @@ def test_swapped_corners_are_found(tensors: Tensors) -> None:
         check(tensors)
 
 
+@settings(deadline=None)
 @given(right())
 def test_rising_scores_are_found(tensors: Tensors) -> None:
     tensors.scores = np.ascontiguousarray(tensors.scores[:, ::-1])

@@ -8,7 +8,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_models.seen import BadEntry, Seen, SeenObject, decode_seen, encode_seen
@@ -39,6 +39,7 @@ GOLDEN_V1 = bytes.fromhex("5345454e016b8944c9") + (
 )
 
 
+@settings(deadline=None)
 @given(SEEN)
 def test_what_was_kept_comes_back(seen: Seen) -> None:
     assert decode_seen(encode_seen(seen), 32) == seen

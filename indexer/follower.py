@@ -1,0 +1,183 @@
+"""One partition as another process sees it: the version that its writer last committed, without a lock on the writer.
+
+The follower looks at the commit page; only when that moved does it let RocksDB's secondary instance catch up, map
+segments that are new, and take the next version as a whole. The catalogue's own state row names that version, so that
+codes and catalogue are of one commit; a catalogue one commit ahead of the page (the writer is between steps 2 and 4
+of its protocol) is waited for briefly.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotstream.clock import Clock
+from dotstream.errors import DotstreamError, Retryable
+from indexer import commit_page, folder
+from indexer.catalogue import Catalogue
+from indexer.commit_page import State
+from indexer.errors import Damaged
+from indexer.folder import CURRENT, Identity
+from indexer.pages import PageFile
+from indexer.search import View
+from indexer.segments import Segment, SegmentSpec
+
+_CACHE_BYTES = 8 << 20
+_PAGE_WAIT_S = 0.02
+_PAGE_POLL_S = 0.0002
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A committed version of one partition, with what answers questions about it.
+
+    Attributes:
+        view: codes and columns.
+        catalogue: at this version, or later once the follower was refreshed again.
+        state: counts and offsets of this version.
+        identity: what the folder was made for.
+    """
+
+    view: View
+    catalogue: Catalogue
+    state: State
+    identity: Identity
+
+
+class _Version:
+    """A version folder, followed."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self.path = path
+        self.page = PageFile(path / "commit", writable=False)
+        try:
+            self.catalogue = Catalogue(path / "catalogue", follow=scratch, cache_bytes=_CACHE_BYTES)
+            try:
+                self.identity = folder.read_identity(self.catalogue.get("meta", b"format"))
+            except BaseException:
+                self.catalogue.close()
+                raise
+        except BaseException:
+            self.page.close()
+            raise
+        identity = self.identity
+        self.spec = SegmentSpec(
+            identity.generation,
+            identity.partition,
+            identity.bits,
+            identity.segment_slots,
+            bytes.fromhex(identity.incarnation),
+        )
+        self.segments: list[Segment] = []
+        self.sequence = -1
+
+    def view(self, state: State) -> View:
+        """The codes of a state; maps segments that were not mapped yet."""
+        while len(self.segments) <= state.head_segment:
+            self.segments.append(Segment(self.path / "segments", self.spec, len(self.segments), "read"))
+        lengths = [self.spec.capacity] * state.head_segment + [state.head_length]
+        mapped = tuple(zip(self.segments, lengths, strict=False))
+        return View(self.identity.partition, state.applied, mapped)
+
+
+class Follower:
+    """Follows one partition. `refresh` is for one thread at a time; `now` may be read by any.
+
+    Args:
+        home: the partition's folder; it need not exist yet.
+        partition: its number.
+        scratch: a folder for RocksDB's log files of this follower.
+        clock: for the wait described above.
+    """
+
+    def __init__(self, home: Path, partition: int, scratch: Path, clock: Clock) -> None:
+        self.partition = partition
+        self._home = home
+        self._scratch = scratch
+        self._clock = clock
+        self._opened = 0
+        self._stamp: tuple[int, int] | None = None
+        self._version: _Version | None = None
+        self._mutex = threading.Lock()
+        self.now: Followed | None = None
+
+    def refresh(self) -> None:
+        """Takes in what the writer committed since; nothing but a look at one file and one page when it did not.
+
+        Raises:
+            Retryable: the folder is being replaced or its disk refuses; try again.
+            Damaged, ForeignFormat: it cannot be read.
+        """
+        with self._mutex:
+            stamp = self._pointer()
+            if stamp != self._stamp:
+                self._stamp = None
+                self._reopen()
+                self._stamp = stamp
+            if self._version is None:
+                return
+            try:
+                self._follow(self._version)
+            except DotstreamError:
+                self._stamp = None  # opened anew by the next refresh
+                raise
+
+    def durable(self) -> int:
+        """The writer's durable offset, as the commit page says now; -1 without a folder."""
+        newest = None if self._version is None else self._version.page.read()
+        return -1 if newest is None else commit_page.unpack(newest[1]).durable
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self.now = None
+        if self._version is not None:
+            self._version.page.close()
+            self._version.catalogue.close()
+            self._version = None
+
+    def _pointer(self) -> tuple[int, int] | None:
+        try:
+            found = (self._home / CURRENT).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _reopen(self) -> None:
+        """Follows what CURRENT names. The version left behind stays open for queries that still hold it."""
+        path = folder.named(self._home, CURRENT)
+        if path is None:
+            self._version = self.now = None
+            return
+        self._opened += 1
+        scratch = self._scratch / f"{self.partition}-{self._opened}"
+        try:
+            self._version = _Version(path, scratch)
+        except FileNotFoundError as error:
+            raise Retryable(f"the folder of partition {self.partition} is being replaced: {error}") from error
+        self.now = None
+
+    def _follow(self, version: _Version) -> None:
+        sequence, page = _read_page(version)
+        if sequence == version.sequence and self.now is not None:
+            return
+        version.catalogue.catch_up()
+        state = commit_page.unpack(version.catalogue.get("meta", b"state") or b"")
+        deadline = self._clock.monotonic() + _PAGE_WAIT_S
+        while page.reached < state.reached and self._clock.monotonic() < deadline:
+            self._clock.sleep(_PAGE_POLL_S)
+            sequence, page = _read_page(version)
+        behind = page.reached < state.reached  # the writer died there; its next start publishes the page
+        try:
+            view = version.view(page if behind else state)
+        except FileNotFoundError as error:
+            raise Retryable(f"a segment of partition {self.partition} is not there: {error}") from error
+        self.now = Followed(view, version.catalogue, page if behind else state, version.identity)
+        version.sequence = -1 if behind else sequence
+
+
+def _read_page(version: _Version) -> tuple[int, State]:
+    newest = version.page.read()
+    if newest is None:
+        raise Damaged(f"{version.path / 'commit'} holds no whole commit page")
+    return newest[0], commit_page.unpack(newest[1])

@@ -1,0 +1,328 @@
+"""The index as other processes ask it: dots workers, the API, commands. Read-only, over all partitions.
+
+A reader sees committed versions only. `refresh()` moves it to the newest ones and renews its lease; everything else
+answers from there, from any thread. When the lease has run out the reader refuses to answer until it is refreshed,
+because a takedown no longer waits for it. Partitions that have no folder yet are empty.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from dotstream.clock import Clock
+from indexer.answers import (
+    Changed,
+    Hit,
+    Query,
+    SearchResult,
+    answer,
+    merge_frequencies,
+    read_entry,
+)
+from indexer.catalogue import I64
+from indexer.entries import Entry
+from indexer.errors import ForeignFormat, LeaseExpired, NotInView
+from indexer.follower import Followed, Follower
+from indexer.leases import MAX_PARTITIONS, LeaseFile, Positions, boot_id, read_leases
+from indexer.partition import partition_of
+from indexer.search import Scope
+
+__all__ = ["Entry", "Hit", "IndexReader", "IndexSize", "Query", "SearchResult"]
+
+_TRIES = 8
+Version = tuple[Followed, ...]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSize:
+    """What is in the index, all partitions together.
+
+    Attributes:
+        pins: live pins.
+        deleted: pins of which only the delete is remembered.
+        objects: detected objects of live pins.
+        codes: searchable codes, objects and whole pictures.
+        documents: live pins with annotations.
+    """
+
+    pins: int
+    deleted: int
+    objects: int
+    codes: int
+    documents: int
+
+
+class IndexReader:
+    """Follows every partition of one generation.
+
+    Args:
+        folder: of the generation, `<data>/index/<generation>`; it need not exist yet.
+        partitions: of objects.<generation>.
+        clock: monotonic time for leases and limits.
+        lease_s: how long answers may be given after a refresh.
+        name: unique among the readers of the machine.
+
+    Raises:
+        LockHeld: a living reader has this name.
+    """
+
+    def __init__(self, folder: Path, partitions: int, *, clock: Clock, lease_s: float, name: str) -> None:
+        if not 1 <= partitions <= MAX_PARTITIONS:
+            raise ValueError(f"{partitions} partitions; a reader follows 1 to {MAX_PARTITIONS}")
+        self._folder = folder
+        self._clock = clock
+        self._lease_s = lease_s
+        self._lease = LeaseFile(folder, name, clock)
+        scratch = self._lease.scratch
+        self._followers = [Follower(folder / str(n), n, scratch, clock) for n in range(partitions)]
+        self._refreshing = threading.Lock()
+        self._state = threading.Lock()
+        self._version: Version = ()
+        self._valid_until = float("-inf")
+        self._active: dict[int, Version] = {}
+        self._asked = 0
+        self._leased: tuple[float, dict[int, tuple[bytes, int]]] = (float("-inf"), {})
+
+    @property
+    def generation(self) -> str:
+        """The generation's name."""
+        return self._folder.name
+
+    @property
+    def watermark(self) -> dict[int, int]:
+        """Partition -> last applied offset, inclusive, as last refreshed; -1 for an empty one."""
+        found = dict.fromkeys(range(len(self._followers)), -1)
+        found.update((one.view.partition, one.view.watermark) for one in self._version)
+        return found
+
+    def refresh(self) -> dict[int, int]:
+        """Takes in what the writers committed and renews the lease. Cheap when nothing changed.
+
+        Returns:
+            The watermark.
+
+        Raises:
+            Retryable: a folder is being replaced, or the disk refuses.
+            Damaged, ForeignFormat: a partition cannot be read.
+        """
+        with self._refreshing:
+            started = self._clock.monotonic()
+            if started >= self._valid_until:
+                # The lease stands before the pages are read: a takedown that completes from here on waits for it.
+                self._renew(started, self._positions(()))
+            for follower in self._followers:
+                follower.refresh()
+            version = tuple(follower.now for follower in self._followers if follower.now is not None)
+            self._check(version)
+            with self._state:
+                self._version = version
+            self._renew(started, self._positions(version))
+            self._valid_until = self._leased[0] + self._lease_s
+            return self.watermark
+
+    def _check(self, version: Version) -> None:
+        for one in version:
+            found = (one.identity.generation, one.identity.bits)
+            if found != (self.generation, version[0].identity.bits):
+                raise ForeignFormat(f"partition {one.identity.partition} holds {found[1]}-bit codes of {found[0]!r}")
+
+    def _positions(self, version: Version) -> dict[int, tuple[bytes, int]]:
+        """What may still be answered from: this version and those of queries in progress, the lowest of each."""
+        with self._state:
+            versions = [version, *self._active.values()]
+        positions: dict[int, tuple[bytes, int]] = {}
+        for one in (one for each in versions for one in each):
+            position = (one.state.incarnation, one.view.watermark)
+            known = positions.setdefault(one.view.partition, position)
+            if known[0] != position[0]:
+                positions[one.view.partition] = (bytes(16), -1)
+            elif position < known:
+                positions[one.view.partition] = position
+        return positions
+
+    def _renew(self, started: float, positions: dict[int, tuple[bytes, int]]) -> None:
+        """Writes the lease when its positions moved or a quarter of its time is gone."""
+        written, known = self._leased
+        if positions != known or started > written + self._lease_s / 4:
+            self._lease.renew(started + self._lease_s, positions)
+            self._leased = (started, positions)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Version]:
+        """The version to answer from, kept in the lease for as long as the answer takes."""
+        with self._state:
+            version = self._version
+            self._asked += 1
+            asked = self._asked
+            self._active[asked] = version
+        try:
+            self._check_lease()
+            yield version
+            self._check_lease()
+        finally:
+            with self._state:
+                del self._active[asked]
+
+    def _check_lease(self) -> None:
+        if self._clock.monotonic() >= self._valid_until:
+            raise LeaseExpired(f"the reader was not refreshed within its lease of {self._lease_s} s")
+
+    def search(
+        self,
+        code: bytes,
+        k: int,
+        *,
+        scope: Scope = "all",
+        exclude_pins: frozenset[str] = frozenset(),
+        exclude_sha256: frozenset[bytes] = frozenset(),
+        label: str | None = None,
+        category: str | None = None,
+        buyable: bool | None = None,
+        limit_s: float | None = None,
+    ) -> SearchResult:
+        """The exact k nearest codes; the arguments are those of `indexer.answers.Query`.
+
+        A pin among the nearest that changed meanwhile makes the reader refresh and search again.
+
+        Raises:
+            LeaseExpired: refresh first.
+            SearchTimeout: `limit_s` passed.
+            ValueError: the code's width or k is wrong.
+        """
+        query = Query(code, k, scope, exclude_pins, exclude_sha256, label, category, buyable, limit_s)
+        started = self._clock.monotonic()
+        for _ in range(_TRIES):
+            try:
+                return self._search(query, started, settle=False)
+            except (Changed, NotInView):
+                self.refresh()
+        return self._search(query, started, settle=True)
+
+    def _search(self, query: Query, started: float, *, settle: bool) -> SearchResult:
+        with self._asking() as version:
+            bits = version[0].identity.bits if version else len(query.code) * 8
+            result = answer(version, query, bits, lambda: self._clock.monotonic() - started, settle=settle)
+            return SearchResult(result.hits, dict.fromkeys(range(len(self._followers)), -1) | result.watermark)
+
+    def pin(self, pin_id: str) -> Entry | None:
+        """The pin's winning record, deletes included; None when the index never heard of it.
+
+        Raises:
+            LeaseExpired: refresh first.
+        """
+        number = partition_of(pin_id.encode(), len(self._followers))
+        return self._settled(lambda version: _pin(version, number, pin_id))
+
+    def _settled(self, ask: Callable[[Version], Answer]) -> Answer:
+        """Asks, again at a newer version while rows turn out to be newer than the version at hand."""
+        for _ in range(_TRIES):
+            try:
+                with self._asking() as version:
+                    return ask(version)
+            except NotInView:
+                self.refresh()
+        with self._asking() as version:
+            return ask(version)
+
+    def pins_with(self, image_sha256: bytes) -> list[str]:
+        """The live pins whose picture has this sha256, ascending."""
+        with self._asking() as version:
+            return sorted(pin_id for one in version for pin_id in one.catalogue.pins_with(image_sha256))
+
+    def newest(self, n: int, before: tuple[int, str] | None = None) -> list[Entry]:
+        """The newest live pins by (recorded_at, pin_id), descending.
+
+        Args:
+            n: at most so many.
+            before: (recorded_at, pin_id) of the last one seen; only those behind it.
+        """
+        stop = None if before is None else I64.pack(before[0]) + before[1].encode()
+        return self._settled(lambda version: _newest(version, n, stop))
+
+    def document_frequency(self, annotations: Sequence[str]) -> tuple[int, Mapping[str, int]]:
+        """(live pins with annotations, annotation -> how many of them carry it)."""
+        keys = [annotation.encode() for annotation in annotations]
+        with self._asking() as version:
+            return merge_frequencies(
+                (one.state.documents, dict(zip(annotations, one.catalogue.numbers("df", keys), strict=True)))
+                for one in version
+            )
+
+    def size(self) -> IndexSize:
+        """What the index holds."""
+        with self._asking() as version:
+            states = [one.state for one in version]
+        return IndexSize(
+            sum(state.live_pins for state in states),
+            sum(state.deleted_pins for state in states),
+            sum(state.objects for state in states),
+            sum(state.codes for state in states),
+            sum(state.documents for state in states),
+        )
+
+    def takedown_complete(self, pin_ids: Iterable[str]) -> bool:
+        """Whether no answer of this generation on this machine can hold these pins, also after a power loss.
+
+        True when each pin's delete is in the catalogue, the writer's durable offset has passed it, and every leased
+        reader answers from behind it. Refreshes first. A pin that the index never heard of is not taken down.
+        """
+        self.refresh()
+        wanted: dict[int, tuple[bytes, int]] = {}
+        with self._asking() as version:
+            followed = {one.view.partition: one for one in version}
+            for pin_id in pin_ids:
+                number = partition_of(pin_id.encode(), len(self._followers))
+                one = followed.get(number)
+                row = None if one is None else one.catalogue.rows([pin_id])[0]
+                if one is None or row is None or not row.order.deleted:
+                    return False
+                offset = max(row.offset, wanted.get(number, (b"", -1))[1])
+                wanted[number] = (one.state.incarnation, offset)
+        if any(self._followers[number].durable() < offset for number, (_, offset) in wanted.items()):
+            return False
+        return self._leases_passed(wanted)
+
+    def _leases_passed(self, wanted: Positions) -> bool:
+        now, boot = self._clock.monotonic(), boot_id()
+        return all(
+            lease.passed(number, incarnation, offset, now, boot)
+            for lease in read_leases(self._folder)
+            for number, (incarnation, offset) in wanted.items()
+        )
+
+    def close(self) -> None:
+        """Ends the lease and lets go of the files. Not while a query is in progress."""
+        with self._refreshing:
+            self._valid_until = float("-inf")
+            for follower in self._followers:
+                follower.close()
+            self._version = ()
+            self._lease.close()
+
+
+def _pin(version: Version, number: int, pin_id: str) -> Entry | None:
+    for one in version:
+        if one.view.partition == number:
+            row = one.catalogue.rows([pin_id])[0]
+            return None if row is None else read_entry(row, one.view)
+    return None
+
+
+def _newest(version: Version, n: int, stop: bytes | None) -> list[Entry]:
+    keys: list[tuple[bytes, Followed]] = []
+    for one in version:
+        with one.catalogue.scan("newest", b"", stop, back=True) as found:
+            keys.extend((key, one) for (key, _), _ in zip(found, range(n), strict=False))
+    keys.sort(key=lambda each: each[0], reverse=True)
+    entries: list[Entry] = []
+    for key, one in keys[:n]:
+        row = one.catalogue.rows([key[I64.size :].decode()])[0]
+        if row is not None and not row.order.deleted:
+            entries.append(read_entry(row, one.view))
+    return entries
