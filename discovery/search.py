@@ -17,7 +17,7 @@ from discovery.errors import Problem, deleted_pin, unknown_pin
 from discovery.ports import Box, Eyes, Hit, Hits, Index, Pictures, SeenObject
 from indexer.records_pb2 import DetectedObject, ObjectRecord
 from indexer.search import Scope
-from indexer.signals import annotation_scores
+from indexer.signals import by_pin, related_annotations
 
 Kind = Literal["flashlight", "objects"]
 SCOPES: Mapping[Kind, Scope] = {"flashlight": "all", "objects": "objects"}
@@ -161,7 +161,7 @@ class Search:
         with self._timed("scan"):
             found, results = self._nearest_pins(kind, asked, asked.code, k)
         with self._timed("annotate"):
-            annotations = self._annotations(results)
+            annotations = related_annotations(results, self._index.document_frequency, MAX_ANNOTATIONS)
         return Answer(asked.query, results, annotations, self._index.generation, found.watermark)
 
     def _nearest_pins(self, kind: Kind, asked: _Code, code: bytes, k: int) -> tuple[Hits, list[Hit]]:
@@ -176,16 +176,10 @@ class Search:
                 exclude_sha256=asked.exclude_sha256,
                 limit_s=self._limit_s,
             )
-            best: dict[str, Hit] = {}
-            for hit in found.hits:
-                best.setdefault(hit.pin_id, hit)
+            best = by_pin(found.hits)
             if len(best) >= k or len(found.hits) < fetch or fetch >= _FETCH_LIMIT:
-                return found, list(best.values())[:k]
+                return found, best[:k]
             fetch = min(_FETCH_LIMIT, fetch * 4)
-
-    def _annotations(self, results: Sequence[Hit]) -> list[tuple[str, float]]:
-        scores = annotation_scores(results, self._index.document_frequency)
-        return sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:MAX_ANNOTATIONS]
 
 
 def _whole_or_dominant(kind: Kind, record: ObjectRecord) -> _Code:

@@ -1,16 +1,19 @@
-"""What can be wrong with the index, each with its name.
+"""What can be wrong with the index, each with its name, under the tree of dotstream/errors.py.
 
-Retryable
-├── LockHeld        another process writes this folder, or reads under this reader's name
-├── LeaseExpired    a reader was not refreshed in time and may know less than was promised about deletes
-├── DiskFull        no space left; the state on disk is that of the last commit
-└── SearchTimeout   a query ran into its limit
-Fatal
-├── NeedsRebuild    the state belongs to another log: replay into a new folder
-├── Superseded      another writer's folder took this one's place
-├── Damaged         a checksum or an invariant of a file does not hold; nothing was deleted
-└── Misconfigured
-└── ForeignFormat  a folder of another format, version, generation, partition or code width
+    Retryable
+    ├── LockHeld        another process writes this folder, or reads under this reader's name
+    ├── LeaseExpired    a reader was not refreshed in time and may know less than was promised about deletes
+    ├── DiskFull        no space left; the state on disk is that of the last commit
+    ├── SearchTimeout   a query ran into its limit
+    └── NotInView       a pin changed since the version at hand; a newer version has it
+    Fatal
+    ├── NeedsRebuild    the state belongs to another log: replay into a new folder
+    ├── Superseded      another writer's folder took this one's place
+    ├── Damaged         a checksum or an invariant of a file does not hold; nothing was deleted
+    └── Misconfigured
+        └── ForeignFormat  a folder of another format, version, generation, partition or code width
+
+Nothing in this package deletes a file because of one of them.
 """
 
 from __future__ import annotations
