@@ -8,10 +8,10 @@ the winner again, and reading it clears the mark.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from indexer.entries import Row
-from indexer.records import Order, encode, order_of
+from indexer.records import Order, encode, order_of, searched_codes
 from indexer.records_pb2 import ObjectRecord
 
 
@@ -34,10 +34,11 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Winner:
-    """A record that won in this batch and is to be stored."""
+    """A record that won in this batch and is to be stored; `codes` are its `searched_codes`."""
 
     record: ObjectRecord
     canonical: bytes
+    codes: list[tuple[int, bytes]]
     order: Order
     offset: int
     logged_at: int
@@ -63,7 +64,7 @@ class Outcome:
     forgotten: bool = False
     pending: int | None = None
     again: Winner | None = None
-    read: list[Order | None] | None = None
+    read: list[Order | None] = field(default_factory=list)
 
     @property
     def order(self) -> Order | None:
@@ -115,8 +116,6 @@ def arbitrate(
     counts = Counts()
     for logged in batch:
         outcome = outcomes[logged.key.decode()]
-        if outcome.read is None:
-            outcome.read = []
         if logged.record is None:
             outcome.read.append(None)
             _play_null(outcome, logged, null_retention_ms, counts)
@@ -124,7 +123,8 @@ def arbitrate(
             canonical = encode(logged.record)
             order = order_of(logged.record, canonical)
             outcome.read.append(order)
-            _play(outcome, Winner(logged.record, canonical, order, logged.offset, logged.timestamp_ms), counts)
+            codes = searched_codes(logged.record)
+            _play(outcome, Winner(logged.record, canonical, codes, order, logged.offset, logged.timestamp_ms), counts)
     return outcomes, counts
 
 

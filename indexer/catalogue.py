@@ -38,8 +38,8 @@ FAMILIES = ("pins", "slots", "sha256", "df", "newest", "deletes", "pending", "de
 U64 = struct.Struct(">Q")
 I64 = struct.Struct(">q")
 _MIB = 1 << 20
-_MEMORY_BYTES = 64 * _MIB
-_WAL_BYTES = 128 * _MIB
+_MEMORY_BYTES = 32 * _MIB
+_WAL_BYTES = 64 * _MIB
 
 
 @contextmanager
@@ -80,6 +80,7 @@ def _options() -> Options:
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
     options.set_max_background_jobs(2)
+    options.set_max_file_opening_threads(1)  # each catch-up of a follower would start 15 threads per family
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
     return options

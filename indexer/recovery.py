@@ -12,8 +12,8 @@ Recovery after anything but a clean close, in this order; each step may be cut o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,17 +21,17 @@ import numpy as np
 
 from dotstream.clock import Clock
 from indexer import commit_page, folder
-from indexer.answers import by_segment
 from indexer.catalogue import I64, U64, Catalogue
+from indexer.code_files import CodeFiles
 from indexer.commit_page import State
 from indexer.errors import NeedsRebuild
 from indexer.folder import CURRENT, NEXT, Identity, Lock
 from indexer.pages import PageFile
-from indexer.search import slot_of
+from indexer.search import place_of, slot_of
 from indexer.segments import LIVE, Segment, SegmentSpec
+from indexer.steps import Steps
 
 _CHECK_ROWS = 4096
-Steps = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Opened:
     Attributes:
         version: the folder.
         pointer: CURRENT, or NEXT while a rebuild fills it.
-        segments: by number, 0 to the head.
+        files: the segments.
         state: as committed.
         page: open for writing, not yet published.
         damaged: slots that wait for their record.
@@ -52,8 +52,7 @@ class Opened:
     lock: Lock
     catalogue: Catalogue
     identity: Identity
-    spec: SegmentSpec
-    segments: dict[int, Segment]
+    files: CodeFiles
     state: State
     page: PageFile
     damaged: frozenset[int]
@@ -143,51 +142,38 @@ def _spec(identity: Identity) -> SegmentSpec:
 
 
 def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps) -> Opened:
-    catalogue = Catalogue(version / "catalogue")
-    segments: dict[int, Segment] = {}
-    try:
+    with ExitStack() as undo:
+        catalogue = Catalogue(version / "catalogue")
+        undo.callback(catalogue.close)
         identity = folder.read_identity(catalogue.get("meta", b"format"))
         identity.hold_against(wanted)
-        spec = _spec(identity)
         state = commit_page.unpack(catalogue.get("meta", b"state") or b"")
-        for number in range(state.head_segment + 1):
-            head = number == state.head_segment
-            segments[number] = Segment(version / "segments", spec, number, "head" if head else "sealed")
+        files = CodeFiles(version / "segments", _spec(identity), state)
+        undo.callback(files.close)
         at("recover")
-        state, damaged = recover(catalogue, segments, state, at)
+        state, damaged = recover(catalogue, files, state, at)
         page = PageFile(version / "commit", writable=True)
-    except BaseException:
-        for segment in segments.values():
-            segment.close()
-        catalogue.close()
-        raise
-    return Opened(version, pointer, lock, catalogue, identity, spec, segments, state, page, damaged)
+        undo.pop_all()
+    return Opened(version, pointer, lock, catalogue, identity, files, state, page, damaged)
 
 
-def recover(
-    catalogue: Catalogue, segments: dict[int, Segment], state: State, at: Steps
-) -> tuple[State, frozenset[int]]:
+def recover(catalogue: Catalogue, files: CodeFiles, state: State, at: Steps) -> tuple[State, frozenset[int]]:
     """Brings columns, catalogue and state together; the steps are those of the module's docstring.
 
     Returns:
         (the state to go on from, slots that wait for their record).
     """
     if not state.clean:
-        for number, segment in segments.items():
-            length = state.head_length if number == state.head_segment else segment.spec.capacity
-            died = segment.died[:length]
-            lost = np.flatnonzero((died != LIVE) & (died > state.reached))
-            if len(lost):
-                segment.kill(lost, np.full(len(lost), LIVE, np.int64))
+        _take_back_deaths(files, state)
         at("took back deaths")
-    _repeat_deaths(catalogue, segments)
+    _repeat_deaths(catalogue, files)
     at("repeated deaths")
-    damaged = _check_codes(catalogue, segments, state)
-    batch = catalogue.batch()
+    damaged = _check_codes(catalogue, files, state)
     known: set[int] = set()
     with catalogue.scan("damaged") as found:
         known.update(U64.unpack(key)[0] for key, _ in found)
-    healed = {slot for slot in known - damaged if _whole(segments, slot)}
+    healed = {slot for slot in known - damaged if _whole(files, slot)}
+    batch = catalogue.batch()
     for slot in healed:
         batch.delete("damaged", U64.pack(slot))
     for slot in damaged:
@@ -195,49 +181,47 @@ def recover(
     applied = min(state.applied, state.durable) if damaged else state.applied
     state = replace(state, applied=applied, clean=False)
     batch.put("meta", b"state", state.pack())
-    for segment in segments.values():
-        segment.sync()
+    files.sync_all()
+    at("synced columns")
     catalogue.write(batch)
     catalogue.sync()
     at("recovered")
     return state, frozenset((known | damaged) - healed)
 
 
-def _repeat_deaths(catalogue: Catalogue, segments: dict[int, Segment]) -> None:
-    deaths: dict[int, int] = {}
+def _take_back_deaths(files: CodeFiles, state: State) -> None:
+    for number in range(state.head_segment + 1):
+        died = files[number].died[: files.length(number, state)]
+        lost = np.flatnonzero((died != LIVE) & (died > state.reached))
+        if len(lost):
+            files[number].kill(lost, np.full(len(lost), LIVE, np.int64))
+
+
+def _repeat_deaths(catalogue: Catalogue, files: CodeFiles) -> None:
     with catalogue.scan("deaths") as found:
-        deaths.update((U64.unpack(key)[0], I64.unpack(value)[0]) for key, value in found)
-    kill(segments, deaths)
+        files.kill({U64.unpack(key)[0]: I64.unpack(value)[0] for key, value in found})
 
 
-def kill(segments: dict[int, Segment], deaths: dict[int, int]) -> None:
-    """Notes deaths, slot -> offset, in the segments' columns."""
-    for number, indices in by_segment(deaths).items():
-        offsets = [deaths[slot_of(number, index)] for index in indices]
-        segments[number].kill(np.array(indices, np.int64), np.array(offsets, np.int64))
-
-
-def _check_codes(catalogue: Catalogue, segments: dict[int, Segment], state: State) -> set[int]:
+def _check_codes(catalogue: Catalogue, files: CodeFiles, state: State) -> set[int]:
     """Live slots behind the durable length: those whose checksum holds live on, the others are hidden and returned."""
     damaged: set[int] = set()
     for number in range(state.durable_segment, state.head_segment + 1):
-        segment = segments[number]
+        segment = files[number]
         first = state.durable_length if number == state.durable_segment else 0
-        length = state.head_length if number == state.head_segment else segment.spec.capacity
+        length = files.length(number, state)
         for start in range(first, length, _CHECK_ROWS):
             stop = min(start + _CHECK_ROWS, length)
             owners = catalogue.owners([slot_of(number, index) for index in range(start, stop)])
-            live = np.array([owner is not None for owner in owners])
-            wrong = set(segment.damaged(start, stop).tolist())
-            indices = np.flatnonzero(live) + start
-            fates = np.array([0 if index in wrong else LIVE for index in indices.tolist()], np.int64)
+            indices = np.flatnonzero([owner is not None for owner in owners]) + start
+            wrong = np.isin(indices, segment.damaged(start, stop))
+            fates = np.where(wrong, 0, LIVE)
             if not np.array_equal(segment.died[indices], fates):
                 segment.kill(indices, fates)
-            damaged.update(slot_of(number, index) for index in indices.tolist() if index in wrong)
+            damaged.update(slot_of(number, index) for index in indices[wrong].tolist())
     return damaged
 
 
-def _whole(segments: dict[int, Segment], slot: int) -> bool:
-    number, index = slot >> 32, slot & 0xFFFFFFFF
-    segment = segments[number]
+def _whole(files: CodeFiles, slot: int) -> bool:
+    number, index = place_of(slot)
+    segment = files[number]
     return int(segment.died[index]) == LIVE and not len(segment.damaged(index, index + 1))

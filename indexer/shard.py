@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,18 +30,20 @@ from dotstream.errors import Retryable
 from indexer import folder, recovery
 from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
 from indexer.arbitration import Counts, Logged, Outcome, arbitrate
-from indexer.catalogue import I64, U64, Catalogue
+from indexer.catalogue import U64, Catalogue
 from indexer.commit_page import State
 from indexer.entries import Entry
 from indexer.errors import NeedsRebuild, Superseded
+from indexer.flights import Flights
 from indexer.folder import CURRENT, Identity
 from indexer.generations import check_name
 from indexer.records import Order, check
 from indexer.records_pb2 import ObjectRecord
-from indexer.recovery import Steps, open_shard
+from indexer.recovery import open_shard
 from indexer.search import View
-from indexer.segments import Segment
 from indexer.staging import Names, Staged, Stager
+from indexer.steps import Steps, no_steps
+from indexer.verify import digest, verify
 
 DEFAULT_SEGMENT_SLOTS = 65_536
 SYNC_EVERY_S = 0.1
@@ -96,12 +98,9 @@ class Shard:
         self._mutex = threading.RLock()
         self._names = Names(opened.catalogue)
         self._damaged = opened.damaged
-        self._in_flight: dict[str, Order | None] = {}
-        with opened.catalogue.scan("pending") as found:
-            self._any_pending = next(found, None) is not None
+        self._flights = Flights(opened.catalogue)
         with opened.catalogue.scan("deaths") as found:
             self._recent = [key for key, _ in found]
-        self._dirty: set[int] = set()
         self._unsynced = False
         self._synced_at = clock.monotonic()
         self._usable = True
@@ -124,7 +123,7 @@ class Shard:
         segment_slots: int = DEFAULT_SEGMENT_SLOTS,
         null_retention_ms: int = 0,
         rebuild: bool = False,
-        at: Steps = lambda _: None,
+        at: Steps = no_steps,
     ) -> Shard:
         """Opens, or makes, the shard in a partition's folder, and recovers it.
 
@@ -247,84 +246,53 @@ class Shard:
         outcomes, counts = arbitrate(fresh, rows, self._null_retention_ms)
         stager = Stager(
             catalogue=self._catalogue,
-            spec=self._opened.spec,
+            spec=self._opened.files.spec,
             state=self._state,
             names=self._names,
             damaged=self._damaged,
-            pending=self._pending_among(pins),
+            pending=self._flights.pending_among(pins),
         )
         staged = stager.stage(outcomes.values(), fresh[-1].offset)
         staged.catalogue.put("meta", b"state", staged.state.pack())
         self._at("staged")
-        self._write_codes(staged)
+        self._opened.files.write(staged, self._state, self._at)
         self._at("codes written")
         self._catalogue.write(staged.catalogue)
         self._at("batch written")
-        recovery.kill(self._opened.segments, staged.deaths)
+        self._opened.files.kill(staged.deaths)
         self._at("deaths stored")
-        self._settle(staged, outcomes)
+        self._settle(staged, outcomes.values())
         self._publish()
         self._at("page published")
         return counts
 
-    def _write_codes(self, staged: Staged) -> None:
-        segments = self._opened.segments
-        for chunk in staged.chunks:
-            if chunk.segment != max(segments):
-                self._at("sealing")
-                segments[chunk.segment - 1].seal()
-                self._at("sealed")
-                home = self._opened.version / "segments"
-                segments[chunk.segment] = Segment.create(home, self._opened.spec, chunk.segment)
-                self._at("segment made")
-            segments[chunk.segment].write(chunk.start, chunk.codes, chunk.slots)
-            self._dirty.add(chunk.segment)
-        for slot, code, columns in staged.rewrites:
-            number, index = slot >> 32, slot & 0xFFFFFFFF
-            self._make_writable(number).rewrite(index, code, columns)
-            self._dirty.add(number)
-
-    def _make_writable(self, number: int) -> Segment:
-        """The segment with its codes mapped for writing, sealed or not; only repairs ask for it."""
-        segments = self._opened.segments
-        if number != self._state.head_segment:
-            segments[number].close()
-            segments[number] = Segment(self._opened.version / "segments", self._opened.spec, number, "head")
-        return segments[number]
-
-    def _settle(self, staged: Staged, outcomes: dict[str, Outcome]) -> None:
+    def _settle(self, staged: Staged, outcomes: Iterable[Outcome]) -> None:
         """What memory has to know once the batch is committed."""
-        segments = self._opened.segments
-        for number in range(self._state.head_segment, staged.state.head_segment):
-            segments[number].close()
-            segments[number] = Segment(self._opened.version / "segments", self._opened.spec, number, "sealed")
+        self._opened.files.settle(self._state, staged.state)
         self._state = staged.state
         self._unsynced = True
         self._recent.extend(U64.pack(slot) for slot in staged.deaths)
-        self._dirty.update(slot >> 32 for slot in staged.deaths)
         if self._damaged:
             self._damaged -= {slot for slot, _, _ in staged.rewrites} | set(staged.deaths)
-        for outcome in outcomes.values():
-            self._any_pending |= outcome.pending is not None
-            flying = self._in_flight.get(outcome.pin_id, _ABSENT)
-            if outcome.read is not None and flying in outcome.read:
-                del self._in_flight[outcome.pin_id]
-
-    def _pending_among(self, pins: Sequence[str]) -> frozenset[str]:
-        if not self._any_pending:
-            return frozenset()
-        marks = self._catalogue.get_many("pending", [pin_id.encode() for pin_id in pins])
-        return frozenset(pin_id for pin_id, mark in zip(pins, marks, strict=True) if mark is not None)
+        self._flights.settle(outcomes)
 
     def _check_batch(self, fresh: Sequence[Logged]) -> None:
+        """Offsets ascend, and no record could harm the shard; everything else `decode` has looked at."""
         last = self._state.applied
         identity = self._opened.identity
+        width = identity.bits // 8
         for logged in fresh:
             if logged.offset <= last:
                 raise ValueError(f"offset {logged.offset} comes behind {last}")
             last = logged.offset
-            if logged.record is not None:
-                check(logged.record, logged.key, generation=identity.generation, bits=identity.bits)
+            record = logged.record
+            if record is None:
+                continue
+            if record.pin_id.encode() != logged.key or record.generation != identity.generation:
+                check(record, logged.key, generation=identity.generation, bits=identity.bits)
+            owners = () if record.deleted else (record, *record.objects)
+            if any(not owner.codes or len(owner.codes[0].bits) != width for owner in owners):
+                check(record, logged.key, generation=identity.generation, bits=identity.bits)
 
     def _check_usable(self) -> None:
         if self._closed or not self._usable:
@@ -353,17 +321,7 @@ class Shard:
     def _publish(self) -> None:
         """Step 4: the commit page for followers, the view for this process."""
         self._opened.page.write(self._state.pack())
-        self._view = self._make_view()
-
-    def _make_view(self) -> View:
-        state, segments = self._state, self._opened.segments
-        capacity = self._opened.spec.capacity
-        lengths = [capacity] * state.head_segment + [state.head_length]
-        return View(
-            self._opened.identity.partition,
-            state.applied,
-            tuple((segments[number], length) for number, length in enumerate(lengths)),
-        )
+        self._view = self._opened.files.view(self._state)
 
     # -- the disk ------------------------------------------------------------------------------------------------
 
@@ -384,8 +342,7 @@ class Shard:
             self._check_usable()
             self._usable = False
             self._at("syncing")
-            for number in self._dirty:
-                self._opened.segments[number].sync()
+            self._opened.files.sync()
             self._at("codes synced")
             self._catalogue.sync()
             self._at("log synced")
@@ -400,7 +357,6 @@ class Shard:
             self._catalogue.write(batch)
             self._at("durable noted")
             self._recent, self._state = [], state
-            self._dirty.clear()
             self._publish()
             self._unsynced = False
             self._synced_at = self._clock.monotonic()
@@ -439,8 +395,7 @@ class Shard:
             if self._closed:
                 return
             self._closed = True
-            for segment in self._opened.segments.values():
-                segment.close()
+            self._opened.files.close()
             try:
                 self._catalogue.close()
             finally:
@@ -455,26 +410,18 @@ class Shard:
         Ask once the partition is caught up. Pins in flight are left out, and pins whose codes wait for a replay.
         """
         with self._mutex:
-            found: list[tuple[str, ObjectRecord]] = []
-            with self._catalogue.scan("pending") as marks:
-                for key, _ in marks:
-                    pin_id = key.decode()
-                    row = None if pin_id in self._in_flight else self._catalogue.rows([pin_id])[0]
-                    if row is not None and self._damaged.isdisjoint(row.slots):
-                        found.append((pin_id, read_record(row, self._view)))
-                    if len(found) == limit:
-                        break
-            return found
+            rows = self._flights.pending(limit, self._damaged)
+            return [(pin_id, read_record(row, self._view)) for pin_id, row in rows]
 
     def published(self, pin_id: str, order: Order | None) -> None:
         """The winner, or for None a null, is on its way into the log; reading it back ends the flight."""
         with self._mutex:
-            self._in_flight[pin_id] = order
+            self._flights.took_off(pin_id, order)
 
     def not_published(self, pin_id: str) -> None:
         """What was on its way was aborted; it is due again."""
         with self._mutex:
-            self._in_flight.pop(pin_id, None)
+            self._flights.fell(pin_id)
 
     def due_nulls(self, now_ms: int, retention_ms: int, limit: int = 500) -> list[str]:
         """Deleted pins whose retention ran out: the owner publishes a null for each, so that compaction forgets them.
@@ -485,15 +432,7 @@ class Shard:
             limit: at most so many.
         """
         with self._mutex:
-            due: list[str] = []
-            with self._catalogue.scan("deletes", b"", I64.pack(max(0, now_ms - retention_ms))) as found:
-                for key, _ in found:
-                    pin_id = key[I64.size :].decode()
-                    if pin_id not in self._in_flight and not self._pending_among([pin_id]):
-                        due.append(pin_id)
-                    if len(due) == limit:
-                        break
-            return due
+            return self._flights.due_nulls(now_ms - retention_ms, limit)
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -537,15 +476,11 @@ class Shard:
 
     def digest(self) -> str:
         """sha256, as hex, of the logical content: see indexer/verify.py."""
-        from indexer.verify import digest  # noqa: PLC0415 - verify reads shards, shards do not need it to work
-
         with self._mutex:
             return digest(self._catalogue, self._view)
 
     def verify(self) -> list[str]:
         """Everything that does not hold, in words; empty when all is well. Reads the whole shard."""
-        from indexer.verify import verify  # noqa: PLC0415
-
         with self._mutex:
             return verify(self._catalogue, self._view, self._state, self._damaged)
 
@@ -555,6 +490,3 @@ class Shard:
         if self._stamp() != self._pointer_stamp:
             with self._mutex:
                 self._check_usable()
-
-
-_ABSENT = Order(-1, False, -1, b"")

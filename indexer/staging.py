@@ -17,9 +17,9 @@ from indexer.arbitration import Outcome, Winner
 from indexer.catalogue import I64, U64, Batch, Catalogue
 from indexer.commit_page import State
 from indexer.entries import Row, cut
-from indexer.records import searched_codes, top_category
+from indexer.records import top_category
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import slot_of
+from indexer.search import place_of, slot_of
 from indexer.segments import BUYABLE, SLOT, Codes, SegmentSpec
 
 
@@ -168,15 +168,18 @@ class Stager:
 
     def _put_in(self, key: bytes, winner: Winner) -> None:
         batch, record = self._staged.catalogue, winner.record
-        codes = searched_codes(record)
-        slots = tuple(self._append(record, winner.offset, codes))
-        cuts, body = cut(winner.canonical, [code for _, code in codes])
+        plain = [code for _, code in winner.codes]
+        slots = self._take_slots(len(plain))
+        cuts, body = cut(winner.canonical, plain)
         row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, slots, cuts, body)
         batch.put("pins", key, row.pack())
         if record.deleted:
             batch.put("deletes", I64.pack(winner.logged_at) + key, b"")
             self._counts["deleted_pins"] += 1
             return
+        self._codes += plain
+        self._columns += self._rows(record, winner.offset)
+        self._slots += slots
         for slot in slots:
             batch.put("slots", U64.pack(slot), key)
         batch.put("sha256", record.image_sha256 + key, b"")
@@ -192,21 +195,21 @@ class Stager:
         for annotation in annotations:
             self._frequencies[annotation] += sign
 
-    def _append(self, record: ObjectRecord, born: int, codes: list[tuple[int, bytes]]) -> Iterable[int]:
-        for column, (_, code) in zip(self._rows(record, born), codes, strict=True):
+    def _take_slots(self, n: int) -> tuple[int, ...]:
+        """The next n slots, over the end of a segment into the next where it is full."""
+        slots: list[int] = []
+        while n:
             if self._length == self._spec.capacity:
                 self._segment, self._length = self._segment + 1, 0
-            slot = slot_of(self._segment, self._length)
-            self._length += 1
-            self._codes.append(code)
-            self._columns.append(column)
-            self._slots.append(slot)
-            yield slot
+            taken = min(n, self._spec.capacity - self._length)
+            first = slot_of(self._segment, self._length)
+            slots += range(first, first + taken)
+            self._length += taken
+            n -= taken
+        return tuple(slots)
 
     def _rows(self, record: ObjectRecord, born: int) -> list[tuple[int, int, int, int, int, int]]:
-        """The `SLOT` rows of a record's codes, in the order of `searched_codes`."""
-        if record.deleted:
-            return []
+        """The `SLOT` rows of a live record's codes, in the order of `searched_codes`."""
         batch, names = self._staged.catalogue, self._names
         flags = BUYABLE if record.buyable else 0
         category = names.number(b"c", top_category(record), batch)
@@ -218,7 +221,7 @@ class Stager:
 
     def _write_again(self, row: Row, again: Winner) -> None:
         rows = self._rows(again.record, row.offset)
-        for slot, column, (_, code) in zip(row.slots, rows, searched_codes(again.record), strict=True):
+        for slot, column, (_, code) in zip(row.slots, rows, again.codes, strict=True):
             if slot in self._damaged:
                 self._staged.catalogue.delete("damaged", U64.pack(slot))
                 one = np.frombuffer(code, np.uint8).reshape(1, -1)
@@ -241,5 +244,5 @@ class Stager:
         slots = np.array(self._slots, np.int64)
         breaks = [0, *(np.flatnonzero(np.diff(slots >> 32)) + 1).tolist(), len(slots)]
         for start, stop in pairwise(breaks):
-            segment, index = int(slots[start]) >> 32, int(slots[start]) & 0xFFFFFFFF
+            segment, index = place_of(int(slots[start]))
             self._staged.chunks.append(Chunk(segment, index, codes[start:stop], columns[start:stop]))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import math
 import mmap
 import os
@@ -37,7 +38,12 @@ from triton_models.statuses import Closed
 FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared-memory objects, not a temporary file
 PREFIX = "dotstream-pictures-"
 
-_TRANSIENT = (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EWOULDBLOCK)
+_TRANSIENT = (errno.ENOSPC, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_NAMES_TRIED = 10
+
+
+class _Swept(Unavailable):
+    """Another process swept the object in the moment between its making and its locking."""
 
 
 class Registrar(Protocol):
@@ -72,13 +78,15 @@ class Region:
             descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink == 0:
-                raise BlockingIOError(errno.EWOULDBLOCK, "swept before it was locked")
+                raise BlockingIOError("removed before it was locked")
             os.posix_fallocate(descriptor, 0, size)
             self._memory = mmap.mmap(descriptor, size)
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
                 self._path.unlink(missing_ok=True)
+            if isinstance(error, BlockingIOError):
+                raise _Swept(f"shared memory {self._path}: {error}") from error
             kind = Unavailable if error.errno in _TRANSIENT else Fatal
             raise kind(f"shared memory {self._path}, {size} bytes: {error}") from error
         self._descriptor = descriptor
@@ -114,7 +122,7 @@ class RegionPool:
         self._owner = f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
         self._changed = threading.Condition()
         self._idle: list[Region] = []
-        self._made = 0
+        self._numbers = itertools.count(1)
         self._lent = 0
         self._closed = False
 
@@ -164,13 +172,20 @@ class RegionPool:
             self._lent += 1
             if self._idle:
                 return self._idle.pop()  # the one used last: its pages are still in the processor's caches
-            self._made += 1
-            name = f"{self._owner}-{self._made}"
         try:
-            return Region(self._folder, name, self._size)
+            return self._make()
         except BaseException:
             self._give_back(None)
             raise
+
+    def _make(self) -> Region:
+        for place in range(_NAMES_TRIED):
+            try:
+                return Region(self._folder, f"{self._owner}-{next(self._numbers)}", self._size)
+            except _Swept:
+                if place == _NAMES_TRIED - 1:
+                    raise
+        raise AssertionError("the loop returns or raises")
 
     def _give_back(self, region: Region | None) -> None:
         with self._changed:

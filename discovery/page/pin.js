@@ -94,11 +94,11 @@ export class PinView {
     const label = dot.shown
       ? `${dot.label}: show similar objects`
       : `${dot.label}, suppressed, ${dot.reasons.map(reason).join(", ")}: show similar objects`;
-    const kind = [dot.shown ? "dot" : "dot suppressed", fresh && "fresh", dot.y > 0.85 && "low"].filter(Boolean).join(" ");
+    const kind = [dot.shown ? "dot" : "dot suppressed", fresh && "fresh", dot.y > 0.85 && "low", dot.x < 0.12 && "left", dot.x > 0.88 && "right"].filter(Boolean).join(" ");
     const button = h(
       "button",
       {
-        type: "button", class: kind, "data-object": dot.object_index, "aria-label": label, "aria-pressed": "false",
+        type: "button", class: kind, "data-object": dot.object_index, "aria-label": label, "aria-pressed": String(dot.object_index === this.chosen),
         onclick: () => this.onChoose(this.id, dot.object_index),
         onmouseenter: () => this.mark(dot.object_index),
         onmouseleave: () => this.mark(this.chosen),
@@ -185,7 +185,7 @@ export class PinView {
     }
     this.mark(object);
     const found = this.card.pin.objects.find((one) => one.index === object);
-    this.results.search({ pin_id: this.id, object_index: object, k: 24 }, found?.label ?? "object");
+    this.results.search({ pin_id: this.id, object_index: object, k: 24 }, (found?.label ?? "object").toLowerCase());
     if (matchMedia("(max-width: 860px)").matches) this.results.node.scrollIntoView({ block: "nearest" });
   }
 

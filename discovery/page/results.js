@@ -95,7 +95,7 @@ function scene(result) {
         h("img", { src: api.picture(result.pin_id, 320), alt: "", loading: "lazy", decoding: "async" }),
         whole ? null : overBox(h("div", { class: "box" }), framed.box(result.box)),
       ),
-      h("div", { class: "caption" }, h("b", {}, what), h("span", {}, share(result.similarity))),
+      h("div", { class: "caption" }, h("b", {}, title), h("span", {}, `${what === title ? "" : `${what} · `}${share(result.similarity)}`)),
     ),
   );
 }

@@ -31,8 +31,8 @@ def up(kafka: KafkaAddress = None, triton: TritonAddress = None, port: ApiPort =
     """Run the local stack in the foreground; Ctrl-C stops all of it, a second one kills it at once."""
     loaded = settings_of(api__port=port)
     with running_stack(loaded, kafka, triton) as (stack, stop):
-        if stop.is_set():
-            return
+        if not stack.ready:
+            raise typer.Exit(130)
         say(f"ready: the page is at {stack.api}")
         say(f"       kafka {stack.kafka}, triton {stack.triton}, data {stack.data}; Ctrl-C stops everything")
         stack.watch(stop)

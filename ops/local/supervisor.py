@@ -28,6 +28,7 @@ from ops.local.process import Running
 log = logging.getLogger(__name__)
 
 CHECK_FAILURES = 2  # in a row, before a part that still runs is taken for broken
+SECOND_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,9 @@ class Supervisor:
         busy, state.busy = state.busy, None
         error = busy.exception() if busy is not None else None
         if state.ready:
-            state.check_at = now + state.part.check_every_s
-            state.check_failures = 0 if error is None else state.check_failures + 1
+            doubt = error is not None
+            state.check_at = now + (min(SECOND_LOOK_S, state.part.check_every_s) if doubt else state.part.check_every_s)
+            state.check_failures = state.check_failures + 1 if doubt else 0
             if state.check_failures >= CHECK_FAILURES:
                 self._down(state, now, f"does not work: {error}")
         elif error is None:

@@ -76,8 +76,8 @@ class TritonProcess:
         """How many model instances have died since the start.
 
         The server neither starts them again nor stops calling itself ready: of two instances one dead one fails every
-        second request after a second of waiting. Loading the model again does nothing and unloading it takes half a
-        minute, so the cure is to `stop` and `start` the server.
+        second request after a second of waiting. Loading the model again does nothing and unloading it waits many
+        seconds for the dead one, so the cure is to `stop` and `start` the server.
         """
         return sum(state == "Z" and parent == self.pid for state, parent in _states())
 

@@ -66,7 +66,8 @@ class ColourModels:
         ys, xs = np.nonzero(np.ptp(image.astype(int), axis=2) > 90)
         if not len(xs):
             return Detections(np.empty((0, 4), np.float32), [], np.empty(0, np.float32))
-        box = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32) / len(image)
+        corners = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], np.float32)
+        box: npt.NDArray[np.float32] = corners / np.float32(len(image))
         return Detections(box, ["Patch"], np.array([0.8], np.float32))
 
 

@@ -92,7 +92,7 @@ def test_a_restart_reads_on_behind_transaction_markers(
 def test_a_new_topic_of_the_same_name_is_another_topic(
     broker: KafkaProcess, topics: TopicNames, follow: Callable[[], DotView]
 ) -> None:
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
     write(broker.connection, of_dots(topics, dots("old")))
     view = follow()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import TypeVar
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import psutil
 import pytest
 import stamina
@@ -48,6 +48,12 @@ def both(triton_server: TritonProcess, exported_repository: Path) -> Iterator[tu
         client_of(triton_server, exported_repository, shared_memory=True) as shared,
     ):
         yield plain, shared
+
+
+def same(codes: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> bool:
+    """Equal but for features near zero, whose signs depend on what else was in the server's batch."""
+    differing = np.bitwise_count(codes ^ expected).sum(axis=1)
+    return bool((differing <= 0.01 * 8 * codes.shape[1]).all())
 
 
 def eventually(call: Callable[[], T]) -> T:
@@ -166,7 +172,7 @@ def test_a_model_that_is_reloaded_under_load(
         def load() -> None:
             while not stop.is_set():
                 try:
-                    outcomes.append("right" if (client.embed(small) == codes).all() else "wrong")
+                    outcomes.append("right" if same(client.embed(small), codes) else "wrong")
                 except Unavailable:
                     outcomes.append("unavailable")
 
@@ -196,21 +202,21 @@ def test_clients_come_and_go_beside_one_that_works(triton_server: TritonProcess,
     stop = threading.Event()
     with client_of(triton_server, exported_repository, shared_memory=True) as steady:
         codes = steady.embed(small)
-        rounds = itertools.count()
+        rounds: list[bool] = []
 
         def come_and_go() -> None:
             while not stop.is_set():
                 with client_of(triton_server, exported_repository, shared_memory=True) as client:
-                    client.embed(small[:1])
-                next(rounds)
+                    rounds.append(same(client.embed(small[:1]), codes[:1]))
 
         with ThreadPoolExecutor(1) as pool:
             guest = pool.submit(come_and_go)
             try:
-                assert all((steady.embed(small) == codes).all() for _ in range(40))
+                while len(rounds) < 8 and not guest.done():
+                    assert same(steady.embed(small), codes)
             finally:
                 stop.set()
             guest.result(60)
-        assert next(rounds) > 3
+        assert all(rounds)
         steady.canary()
     assert not list(FOLDER.glob(f"{PREFIX}{os.getpid()}-*"))

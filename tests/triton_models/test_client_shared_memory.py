@@ -125,6 +125,27 @@ def test_memory_that_cannot_be_had_is_unavailable(tmp_path: Path) -> None:
     assert not list(FOLDER.glob(f"{PREFIX}test-*"))
 
 
+def test_pools_that_open_while_others_sweep_all_get_their_region(tmp_path: Path) -> None:
+    stop = threading.Event()
+    server = _NoServer()
+
+    def keep_sweeping() -> None:
+        while not stop.is_set():
+            sweep(server, tmp_path)
+
+    with ThreadPoolExecutor(2) as threads:
+        sweepers = [threads.submit(keep_sweeping) for _ in range(2)]
+        try:
+            for _ in range(200):
+                pool = RegionPool(server, size=4096, limit=1, folder=tmp_path)
+                with pool.lend(1) as region:
+                    assert (tmp_path / region.name).exists()
+                pool.close()
+        finally:
+            stop.set()
+        assert all(sweeper.result(10) is None for sweeper in sweepers)
+
+
 def test_a_closed_pool_ends_those_who_wait() -> None:
     server = _NoServer()
     pool = RegionPool(server, size=4096, limit=1)

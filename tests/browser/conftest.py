@@ -1,0 +1,68 @@
+"""A real browser for the page: headless Chromium, and the stage's app under its real server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.discovery.serving import serving
+from tests.discovery.stage import Stage
+
+MISSING = "no chromium on this machine: install it (Debian: apt-get install -y chromium)"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser, for the session."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert path, MISSING
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def address(stage: Stage) -> Iterator[str]:
+    """Where the page is."""
+    with serving(stage.services) as (address, _):
+        yield address
+
+
+class Watched:
+    """What a page must not do: fail, complain, or ask another host."""
+
+    def __init__(self, context: BrowserContext, address: str) -> None:
+        self.faults: list[str] = []
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
+        self.page.on("console", lambda line: self.faults.append(line.text) if line.type == "error" else None)
+        self.page.on(
+            "request",
+            lambda request: None if request.url.startswith((address, "data:")) else self.faults.append(request.url),
+        )
+
+
+@pytest.fixture(params=[(1280, 860), (360, 740)], ids=["desk", "phone"])
+def page(request: pytest.FixtureRequest, chromium: Browser, address: str) -> Iterator[Page]:
+    """The page, open, on a desk's and on a phone's width."""
+    width, height = request.param
+    context = chromium.new_context(viewport={"width": width, "height": height})
+    context.set_default_timeout(15_000)
+    watched = Watched(context, address)
+    watched.page.goto(address)
+    watched.page.wait_for_selector('.live[data-state="live"]')
+    yield watched.page
+    context.close()
+    assert watched.faults == []

@@ -1,0 +1,152 @@
+"""The page in a real browser: pins and dots arrive live, a dot is clicked, similar objects are seen."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from discovery.api import PAGE
+from tests.discovery.stage import Stage, patch
+
+
+def fill(stage: Stage) -> None:
+    """A few pins that have dots before the page is looked at again."""
+    for n, colour in enumerate(("red", "red", "orange", "blue")):
+        words = ["art", "crimson"] if colour == "red" else ["art", colour]
+        stage.dots(stage.pin(f"{colour}-{n}", patch(colour, size=(400 + 10 * n, 300)), annotations=words))
+
+
+def test_a_pin_and_its_dots_appear_as_they_arrive(page: Page, stage: Stage) -> None:
+    expect(page.get_by_text("No pins yet")).to_be_visible()
+    record = stage.pin("first", patch("red"))
+    card = page.get_by_role("link", name="Title of first, waiting for dots")
+    expect(card).to_be_visible()
+    expect(page.get_by_text("No pins yet")).to_be_hidden()
+    stage.dots(record, after_ms=84)
+    expect(page.get_by_role("link", name="Title of first, 1 dot")).to_be_visible()
+    dot = page.locator(".card-dot")
+    expect(dot).to_have_count(1)
+    scene, point = page.locator(".card .scene").bounding_box(), dot.bounding_box()
+    assert scene is not None
+    assert point is not None
+    assert abs(point["x"] + point["width"] / 2 - scene["x"] - scene["width"] / 2) < 5
+    assert abs(point["y"] + point["height"] / 2 - scene["y"] - scene["height"] / 2) < 5
+    expect(page.locator("#freshness")).to_have_text("84 ms")
+    expect(page.locator("#count")).to_have_text("1")
+
+
+def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stage: Stage) -> None:
+    fill(stage)
+    page.get_by_role("link", name="Title of red-0, 1 dot").click()
+    dialog = page.get_by_role("dialog", name="Title of red-0")
+    dialog.get_by_role("button", name="Patch: show similar objects").click()
+    expect(dialog.get_by_role("heading", name="Like this patch")).to_be_visible()
+    expect(dialog.get_by_text("3 scenes, nearest first")).to_be_visible()
+    scenes = dialog.locator(".result")
+    expect(scenes).to_have_count(3)
+    expect(scenes.first.get_by_role("link")).to_have_accessible_name(re.compile(r"Title of red-1: Patch, \d+% similar"))
+    scene, box = scenes.first.locator(".scene").bounding_box(), scenes.first.locator(".box").bounding_box()
+    assert scene is not None
+    assert box is not None
+    assert abs(box["width"] / scene["width"] - 0.5) < 0.05
+    assert page.evaluate("[...document.querySelectorAll('.result img')].every(i => i.complete && i.naturalWidth > 0)")
+    dialog.get_by_role("button", name="crimson").click()
+    expect(scenes).to_have_count(1)
+    expect(dialog.get_by_text("1 scene with “crimson”, nearest first")).to_be_visible()
+    scenes.first.get_by_role("link").click()
+    expect(page.get_by_role("dialog", name="Title of red-1")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("dialog", name="Title of red-0")).to_be_visible()
+
+
+def test_everything_works_by_keyboard(page: Page, stage: Stage) -> None:
+    fill(stage)
+    page.get_by_role("link", name="Title of orange-2, 1 dot").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Title of orange-2")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(dialog.get_by_role("button", name="Patch: show similar objects")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog.locator(".result").first).to_be_visible()
+    expect(dialog.locator(".dot")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("link", name="Title of orange-2, 1 dot")).to_be_focused()
+
+
+def test_suppressed_dots_show_their_reasons(page: Page, stage: Stage) -> None:
+    stage.dots(stage.pin("quiet", patch("red")), shown=False)
+    page.get_by_role("link", name="Title of quiet, 0 dots").click()
+    dialog = page.get_by_role("dialog", name="Title of quiet")
+    expect(dialog.get_by_text("All of them are suppressed; the switch shows why.")).to_be_visible()
+    expect(dialog.locator(".dot")).to_have_count(0)
+    dialog.get_by_role("switch", name="Suppressed dots and reasons (1)").check()
+    expect(dialog.locator(".dot.suppressed")).to_have_count(1)
+    reasons = dialog.get_by_role("list", name="Why each dot is shown or suppressed")
+    expect(reasons).to_contain_text("Suppressed: nothing similar enough, results are of mixed categories")
+    expect(reasons).to_contain_text("similarity 0.910")
+    expect(reasons).to_contain_text("category conformity 80%")
+
+
+def test_dots_arrive_in_an_open_pin_and_a_deleted_one_closes(page: Page, stage: Stage) -> None:
+    record = stage.pin("open", patch("red"))
+    page.get_by_role("link", name="Title of open, waiting for dots").click()
+    dialog = page.get_by_role("dialog", name="Title of open")
+    expect(dialog.get_by_text("They appear here as soon as they are decided.")).to_be_visible()
+    stage.dots(record)
+    expect(dialog.get_by_role("button", name="Patch: show similar objects")).to_be_visible()
+    stage.delete("open")
+    gone = stage.dots(record, decision=2)
+    gone.deleted, gone.version = True, 2
+    stage.log.put(gone)
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_text("The pin that was open was deleted.")).to_be_visible()
+    expect(page.locator(".card")).to_have_count(0)
+
+
+def test_older_pins_come_on_demand_and_nothing_overflows(page: Page, stage: Stage) -> None:
+    for n in range(65):
+        stage.pin(f"many-{n}", patch("red", size=(200 + 8 * (n % 40), 260)))
+    page.reload()
+    expect(page.locator(".card")).to_have_count(60)
+    page.get_by_role("button", name="Older pins").click()
+    expect(page.locator(".card")).to_have_count(65)
+    expect(page.get_by_role("button", name="Older pins")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_what_producers_write_is_never_markup(page: Page, stage: Stage) -> None:
+    record = stage.pin("<img src=x onerror=alert(1)>", patch("red"), annotations=["<b>bold</b>"])
+    stage.dots(record)
+    page.get_by_role("link", name=re.compile("Title of <img")).click()
+    dialog = page.get_by_role("dialog", name="Title of <img src=x onerror=alert(1)>")
+    expect(dialog).to_contain_text("<b>bold</b>")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_colours_of_text_reach_aa_in_both_schemes() -> None:
+    sheet = (PAGE / "style.css").read_text()
+    schemes = re.findall(r":root \{\s*(--ground:.*?)\s*--shadow", sheet, re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6})", scheme))
+        for ground in ("ground", "surface", "sunken"):
+            for ink in ("ink", "muted"):
+                assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+        for ink in ("accent", "good"):
+            assert contrast(colours[ink], colours["surface"]) >= 4.5, ink
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of WCAG 2."""
+    lights = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lights[0] + 0.05) / (lights[1] + 0.05)
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(digit * 2 for digit in colour[1:])
+    parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
