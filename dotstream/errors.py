@@ -27,7 +27,7 @@ class Unavailable(Retryable):
 
 
 class Poison(DotstreamError):
-    """This input will never succeed; it belongs in the dead letters.
+    """An input that will never succeed; it belongs in the dead letters.
 
     Args:
         reason: a stable slug in snake_case, the label under which dead letters are counted.

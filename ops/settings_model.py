@@ -169,14 +169,11 @@ class Vision(Section):
     detection_threshold: Share = Field(default=0.3, description="objects below this score are left out")
     max_objects: Count = Field(default=16, description="objects kept of one picture, best first")
     crop_margin: Share = Field(default=0.0, description="share of an object's box added on each side of its crop")
-    cache_pictures: Annotated[int, Field(ge=0)] = Field(default=1_000_000, description="results kept by picture sha256")
 
 
 class Index(Section):
     segment_slots: Count = Field(default=65_536, description="codes in one segment file")
-    sync_ms: Count = Field(default=100, description="longest time between a record's application and its fsync")
     batch_max: Count = Field(default=512, description="records applied in one commit")
-    republish_per_s: Count = Field(default=1_000, description="winners published again each second, at most")
     lease_s: Seconds = Field(default=5.0, description="a reader that has not renewed for so long refuses to answer")
     lock_limit_s: Seconds = Field(default=10.0, description="how long a shard's former owner is waited for")
 

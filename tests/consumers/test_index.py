@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def live(pin_id: str, version: int, seed: int = 0) -> ObjectRecord:
 
 
 def hash_of(*parts: object) -> int:
-    return sum(ord(letter) * 31**place for place, letter in enumerate(repr(parts))) % 2**32
+    return zlib.crc32(repr(parts).encode())
 
 
 def gone(pin_id: str, version: int) -> ObjectRecord:
