@@ -79,8 +79,11 @@ class DotsProcessor:
         self._metrics = metrics
 
     def process(self, batch: Sequence[Message]) -> Sequence[Outcome]:
-        self._wait_until_applied(batch)
-        return [Outcome(self._outputs(message)) for message in batch]
+        try:
+            self._wait_until_applied(batch)
+            return [Outcome(self._outputs(message)) for message in batch]
+        finally:
+            self._reader.rest()
 
     def _wait_until_applied(self, batch: Sequence[Message]) -> None:
         needed: dict[int, int] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from triton_models.breaker import State
+if TYPE_CHECKING:
+    from triton_models.breaker import State
 
 FRESHNESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -90,5 +93,5 @@ class WorkerMetrics:
 
     def breaker_changed(self, model: str, state: State) -> None:
         """See `triton_models.calls.Observer`."""
-        for each in State:
+        for each in type(state):
             self._breaker.labels(self.role, model, each.name.lower()).set(each == state)

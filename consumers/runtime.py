@@ -71,6 +71,7 @@ class Worker:
             processor, executor, clock, metrics, size=self._settings.window, backoff=self._settings.backoff
         )
         self._is_open = False
+        self._is_assigned = False
         self._open_attempts = 0
         self._open_at = 0.0
         self._gauges_at = 0.0
@@ -79,8 +80,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the worker is in its group and may take messages."""
-        return self._is_open
+        """Whether the worker is in its group and has been told its partitions."""
+        return self._is_open and self._is_assigned
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Steps until `stop` says so, then drains and closes.
@@ -122,6 +123,7 @@ class Worker:
 
     def assigned(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         log.info("assigned %s", _names(partitions))
+        self._is_assigned = True
         return {}
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
@@ -208,7 +210,7 @@ class Worker:
 
     def _broken(self, error: Retryable) -> None:
         self._window.clear()
-        self._is_open = False
+        self._is_open = self._is_assigned = False
         self._open_attempts += 1
         pause = self._settings.backoff.after(self._open_attempts)
         self._open_at = self._clock.monotonic() + pause

@@ -3,7 +3,7 @@
 The writer stores `State` inside the catalogue's atomic batch (step 2 of the commit protocol) and publishes the same
 value with `durable_offset` on the commit page (step 4). Layout, little endian, version 1:
 
-    version u32 | clean u8 | building u8 | pad u16 | incarnation 16 bytes
+    version u32 | building u8 | pad 3 bytes | incarnation 16 bytes
     applied i64 | reached i64 | durable i64
     durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
     live_pins u64 | deleted_pins u64 | objects u64 | codes u64 | documents u64
@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 
 from indexer.errors import Damaged, ForeignFormat
 
-_LAYOUT = struct.Struct("<IBBxx16sqqqQQQQQQQQQ")
+_LAYOUT = struct.Struct("<IBxxx16sqqqQQQQQQQQQ")
 VERSION = 1
 
 
@@ -36,7 +36,6 @@ class State:
         objects: detected objects of live pins.
         codes: searchable codes: objects and whole pictures.
         documents: live pins with at least one annotation, the N of inverse document frequencies.
-        clean: closed after a sync; recovery has nothing to do.
         building: a rebuild that was not put in place yet.
     """
 
@@ -53,14 +52,12 @@ class State:
     objects: int = 0
     codes: int = 0
     documents: int = 0
-    clean: bool = False
     building: bool = False
 
     def pack(self) -> bytes:
         """The state's bytes."""
         return _LAYOUT.pack(
             VERSION,
-            self.clean,
             self.building,
             self.incarnation,
             self.applied,
@@ -87,9 +84,9 @@ def unpack(value: bytes) -> State:
     """
     if len(value) < _LAYOUT.size:
         raise Damaged(f"a state of {len(value)} bytes; {_LAYOUT.size} are expected")
-    version, clean, building, incarnation, *rest = _LAYOUT.unpack_from(value)
+    version, building, incarnation, *rest = _LAYOUT.unpack_from(value)
     if version != VERSION:
         raise ForeignFormat(f"the state has layout {version}; this software reads layout {VERSION}")
-    names = [field.name for field in fields(State)][1:-2]
+    names = [field.name for field in fields(State)][1:-1]
     numbers = dict(zip(names, rest, strict=True))
-    return State(incarnation, clean=bool(clean), building=bool(building), **numbers)
+    return State(incarnation, building=bool(building), **numbers)

@@ -296,6 +296,16 @@ class IndexReader:
             for number, (incarnation, offset) in wanted.items()
         )
 
+    def rest(self) -> None:
+        """Gives up the lease until the next `refresh`, so that no takedown waits for a reader that asks nothing.
+
+        Not while a query is in progress.
+        """
+        with self._refreshing:
+            self._valid_until = float("-inf")
+            self._leased = (float("-inf"), {})
+            self._lease.renew(self._clock.monotonic() - 1.0, {})
+
     def close(self) -> None:
         """Ends the lease and lets go of the files. Not while a query is in progress."""
         with self._refreshing:

@@ -1,13 +1,14 @@
 """Opening a shard: the folder's version, its lock and catalogue, and what a crash left undone.
 
-Recovery after anything but a clean close, in this order; each step may be cut off and done again:
+Recovery, at every opening, in this order; each step may be cut off and done again:
 
     1  the catalogue's state row says what is committed; RocksDB has dropped batches that a power loss tore
-    2  deaths in the columns above `reached` are taken back (one pass over the `died` columns, 8 bytes a slot)
+    2  deaths in the columns above `reached` are taken back: one pass over the `died` columns, 8 bytes a slot. A mark of
+       a clean close would save it, but a damaged RocksDB log may bring such a mark back
     3  deaths that the catalogue recorded since the last sync are put into the columns again
     4  codes behind the durable length are held against their checksums. A slot that fails is hidden and noted as
        damaged, and `applied` goes back to the durable offset, so that the log brings its record again
-    5  all of it is synced, the state row first of all loses its mark of a clean close, and the page is published
+    5  all of it is synced, and the page is published
 """
 
 from __future__ import annotations
@@ -163,9 +164,8 @@ def recover(catalogue: Catalogue, files: CodeFiles, state: State, at: Steps) -> 
     Returns:
         (the state to go on from, slots that wait for their record).
     """
-    if not state.clean:
-        _take_back_deaths(files, state)
-        at("took back deaths")
+    _take_back_deaths(files, state)
+    at("took back deaths")
     _repeat_deaths(catalogue, files)
     at("repeated deaths")
     damaged = _check_codes(catalogue, files, state)
@@ -179,7 +179,7 @@ def recover(catalogue: Catalogue, files: CodeFiles, state: State, at: Steps) -> 
     for slot in damaged:
         batch.put("damaged", U64.pack(slot), b"")
     applied = min(state.applied, state.durable) if damaged else state.applied
-    state = replace(state, applied=applied, clean=False)
+    state = replace(state, applied=applied)
     batch.put("meta", b"state", state.pack())
     files.sync_all()
     at("synced columns")

@@ -264,6 +264,11 @@ def _knn(codes: Codes, query: Codes, k: int, mask: Mask | None) -> tuple[Ints, I
     return indices, distances.astype(np.int64)
 
 
+def warm() -> None:
+    """Imports faiss now instead of at the first query."""
+    _faiss()
+
+
 @cache
 def _faiss() -> Any:
     import faiss  # noqa: PLC0415 - half a second and 60 MB that a writer without queries does not need

@@ -290,8 +290,8 @@ class Shard:
                 continue
             if record.pin_id.encode() != logged.key or record.generation != identity.generation:
                 check(record, logged.key, generation=identity.generation, bits=identity.bits)
-            owners = () if record.deleted else (record, *record.objects)
-            if any(not owner.codes or len(owner.codes[0].bits) != width for owner in owners):
+            codes = [] if record.deleted else [record.codes, *(item.codes for item in record.objects)]
+            if any(not each or len(each[0].bits) != width for each in codes):
                 check(record, logged.key, generation=identity.generation, bits=identity.bits)
 
     def _check_usable(self) -> None:
@@ -377,20 +377,19 @@ class Shard:
             self._at("promoted")
 
     def close(self) -> None:
-        """Syncs, marks the state as cleanly closed where it can, and lets go of the folder."""
+        """Syncs where it can, and lets go of the folder."""
         with self._mutex:
             if self._closed:
                 return
             try:
                 if self._usable:
                     self.sync()
-                    self._write_state(replace(self._state, clean=True))
                     self._catalogue.sync()
             finally:
                 self.abandon()
 
     def abandon(self) -> None:
-        """Lets go of the folder as a crash would: no sync, no mark of a clean close."""
+        """Lets go of the folder as a crash would: without a sync."""
         with self._mutex:
             if self._closed:
                 return

@@ -128,7 +128,6 @@ class Stager:
             reached=max(applied, state.reached),
             head_segment=self._segment,
             head_length=self._length,
-            clean=False,
         )
         return self._staged
 

@@ -6,20 +6,21 @@ import hashlib
 import ipaddress
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from consumers.addresses import FetchPolicy
-from consumers.buckets import open_buckets
-from consumers.fetch import Fetcher
 from dotstream.clock import Clock
 from dotstream.errors import Misconfigured
-from indexer.pictures import PictureStore, ResultCache
 from ops.generations import Pipeline
 from ops.settings import Settings
-from triton_models.calls import Observer
 from triton_models.cards import ModelCard, read_card
-from triton_models.client import TritonClient
 from triton_models.pictures import Picture, PictureLimits, decode
 from triton_models.pipeline import Vision, VisionSettings, fingerprint
+
+if TYPE_CHECKING:
+    from consumers.fetch import Fetcher
+    from indexer.pictures import PictureStore, ResultCache
+    from triton_models.calls import Observer
+    from triton_models.client import TritonClient
 
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
@@ -47,6 +48,8 @@ def triton_client(settings: Settings, observer: Observer) -> TritonClient:
     Raises:
         Misconfigured: there is no address, or no cards.
     """
+    from triton_models.client import TritonClient
+
     if not settings.triton.address:
         raise Misconfigured("no Triton address: start a local stack (dotstream up) or set triton.address")
     detector, embedder = cards_of(settings)
@@ -118,6 +121,10 @@ def decoder_of(settings: Settings) -> Callable[[bytes], Picture]:
 
 def fetcher_of(settings: Settings, clock: Clock) -> Fetcher:
     """The fetcher with the policy of the settings."""
+    from consumers.addresses import FetchPolicy
+    from consumers.buckets import open_buckets
+    from consumers.fetch import Fetcher
+
     fetch = settings.fetch
     policy = FetchPolicy(
         http="http" in fetch.schemes,
@@ -132,9 +139,13 @@ def fetcher_of(settings: Settings, clock: Clock) -> Fetcher:
 
 
 def pictures_of(settings: Settings) -> PictureStore:
+    from indexer.pictures import PictureStore
+
     return PictureStore(settings.pictures_url)
 
 
 def results_of(settings: Settings) -> ResultCache:
     """The cache of vision results, beside the pictures."""
+    from indexer.pictures import ResultCache
+
     return ResultCache(settings.results_url)

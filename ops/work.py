@@ -1,6 +1,7 @@
 """Puts one worker process together from the settings and runs it: `dotstream work vision|takedowns|index|dots`.
 
-This is the only place where settings, clients and the parts of consumers/ meet.
+This is the only place where settings, clients and the parts of consumers/ meet. A role's own parts are imported when it
+is built, so that no worker pays for another's libraries.
 """
 
 from __future__ import annotations
@@ -11,28 +12,26 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from consumers.dots import DotSettings, DotsProcessor
-from consumers.index import IndexSettings, IndexWorker
 from consumers.kafka_log import KafkaLog, KafkaLogSettings, Slot
 from consumers.metrics import WorkerMetrics
-from consumers.records import RecordWriter
 from consumers.runtime import RuntimeSettings, Worker
-from consumers.takedowns import TakedownProcessor
-from consumers.vision import VisionProcessor
 from dotstream.clock import Clock, SystemClock
 from dotstream.errors import Misconfigured
-from indexer.reader import IndexReader
 from indexer.records_pb2 import GenerationRecord
 from ops.generations import ensure_generation
-from ops.models import decoder_of, fetcher_of, pictures_of, pipeline_of, results_of, triton_client, vision_of
+from ops.models import pipeline_of
 from ops.probes import Probes
 from ops.settings import Settings
-from ops.shards import longest_retention_ms, shard_opener
 from ops.topics import DEAD_HEADROOM, TopicNames, require
 from producers.publisher import MAX_EVENT_BYTES
+
+if TYPE_CHECKING:
+    from consumers.index import IndexWorker
+    from consumers.records import RecordWriter
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +56,8 @@ class Workplace:
         return KafkaLog(self.settings.kafka.connection(), topics, slot, self.clock, limits)
 
     def writer(self) -> RecordWriter:
+        from consumers.records import RecordWriter
+
         return RecordWriter(
             topic=self.names.objects(self.settings.generation),
             generation=self.settings.generation,
@@ -68,7 +69,15 @@ class Workplace:
         )
 
 
-Runs = Worker | IndexWorker
+class Runs(Protocol):
+    """A worker of any role."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def run(self, stop: Callable[[], bool]) -> None: ...
+
+
 Builder = Callable[[Workplace, contextlib.ExitStack], Runs]
 
 
@@ -130,6 +139,9 @@ def _pool(size: int, name: str) -> Iterator[ThreadPoolExecutor]:
 
 
 def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
+    from consumers.vision import VisionProcessor
+    from ops.models import decoder_of, fetcher_of, pictures_of, results_of, triton_client, vision_of
+
     settings, vision = place.settings, place.settings.vision
     client = triton_client(settings, place.metrics)
     owned.callback(client.close)
@@ -161,6 +173,8 @@ def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
 
 
 def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
+    from consumers.takedowns import TakedownProcessor
+
     processor = TakedownProcessor(place.writer(), place.clock, place.metrics)
     runtime = RuntimeSettings(batch_max=1_000, window=2, dead_letters=False)
     pool = owned.enter_context(_pool(1, "takedowns"))
@@ -170,6 +184,9 @@ def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
 
 
 def _index(place: Workplace, owned: contextlib.ExitStack) -> IndexWorker:  # noqa: ARG001  nothing else to own
+    from consumers.index import IndexSettings, IndexWorker
+    from ops.shards import longest_retention_ms, shard_opener
+
     settings = place.settings
     return IndexWorker(
         place.log("index", [place.names.objects(settings.generation)]),
@@ -188,6 +205,11 @@ def _index(place: Workplace, owned: contextlib.ExitStack) -> IndexWorker:  # noq
 
 
 def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
+    from consumers.dots import DotSettings, DotsProcessor
+    from indexer.reader import IndexReader
+    from indexer.search import warm
+
+    warm()
     settings, dots = place.settings, place.settings.dots
     reader = IndexReader(
         settings.index_folder,

@@ -55,9 +55,9 @@ def export(repository: Repository = None) -> None:
 
 @app.command()
 def load(name: Annotated[str, typer.Argument(help="Model in the server's repository.")]) -> None:
-    """Have Triton load a model anew: a version that was put in place, or one whose program died.
+    """Have Triton load a version that was put in place; requests go on meanwhile.
 
-    The server must run with --model-control-mode=explicit.
+    The server must run with --model-control-mode=explicit, as the local stack's does.
     """
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException

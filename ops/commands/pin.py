@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.commands.options import Json, answer
-from ops.commands.search import ApiAddress, client
+from ops.commands.search import ApiAddress, client, console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,23 +36,25 @@ def pin(
 
 
 def _print(found: LineageJson) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console.print(found.summary, markup=False, highlight=False)
-    stages = Table("stage", "state", "time", "after event", "", box=None, pad_edge=False)
+    out = console()
+    out.print(found.summary, markup=False, highlight=False)
+    stages = Table(box=None, pad_edge=False)
+    for name in ("stage", "state", "time", "after event"):
+        stages.add_column(name, no_wrap=True)
+    stages.add_column("", overflow="fold")
     for stage in found.stages:
         detail = stage.detail or ""
         if stage.stage == "dots" and found.dots is not None and found.dots.dots:
             detail = detail.partition(" (")[0]  # the table below says the rest
         _add_stage(stages, stage, detail)
-    console.print(stages)
+    out.print(stages)
     if found.dots is not None and found.dots.dots:
-        console.print()
-        console.print(_dots(found.dots))
+        out.print()
+        out.print(_dots(found.dots))
     if not found.dead_letters_checked:
-        console.print("the dead letters could not be read")
+        out.print("the dead letters could not be read")
 
 
 def _add_stage(table: Table, stage: StageJson, detail: str) -> None:
@@ -82,5 +84,6 @@ def _dots(dots: DotsJson) -> Table:
 
 
 def _time(milliseconds: str) -> str:
+    """In the machine's own time zone."""
     moment = datetime.fromtimestamp(int(milliseconds) / 1000).astimezone()
-    return moment.isoformat(sep=" ", timespec="milliseconds")
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"

@@ -10,8 +10,12 @@ import typer
 from ops.commands.options import Json, answer, settings_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from discovery.client import Client
     from discovery.schemas import AnswerJson
+
+NO_TERMINAL_COLUMNS = 200
 
 ApiAddress = Annotated[
     str | None, typer.Option("--api", metavar="URL", help="The API to ask [default: that of the local stack].")
@@ -63,9 +67,17 @@ def client(api: str | None) -> Client:
     return Client(api or stack.get("api") or f"http://{settings.api.host}:{settings.api.port}")
 
 
-def _print(found: AnswerJson) -> None:
+def console() -> Console:
+    """As wide as the terminal; wide enough for whole lines where there is none."""
     from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=NO_TERMINAL_COLUMNS)
+
+
+def _print(found: AnswerJson) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     query = found.query
     corners = "" if query.box is None else " at " + ", ".join(f"{corner:.2f}" for corner in query.box)
@@ -73,12 +85,14 @@ def _print(found: AnswerJson) -> None:
     if not found.results:
         print("nothing found" if query.box else "nothing found: no object was detected, give --box")
         return
-    table = Table("similarity", "pin", "object", "box", "title", box=None, pad_edge=False)
+    table = Table("similarity", box=None, pad_edge=False)
+    for name in ("pin", "object", "box"):
+        table.add_column(name, overflow="fold", no_wrap=name == "box")
+    table.add_column("title", overflow="ellipsis", no_wrap=True)
     for hit in found.results:
         what = "whole picture" if hit.object_index is None else f"{hit.label} {hit.object_index}"
-        table.add_row(
-            f"{hit.similarity:.3f}", hit.pin_id, what, " ".join(f"{corner:.2f}" for corner in hit.box), hit.title
-        )
-    Console().print(table)
+        place = ",".join(f"{corner:.2f}" for corner in hit.box)
+        table.add_row(f"{hit.similarity:.3f}", Text(hit.pin_id), Text(what), place, Text(hit.title))
+    console().print(table)
     if found.annotations:
         print("annotations: " + ", ".join(f"{one.annotation} {one.score:.2f}" for one in found.annotations))

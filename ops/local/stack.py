@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -33,6 +34,8 @@ from producers.kafka import KafkaConnection
 
 ROLES = ("takedowns", "index", "dots", "vision")
 FREE_BYTES = 512 << 20
+LOOK_EVERY_S = 2.0  # at Triton's processes
+CANARY_EVERY = 8  # looks: an inference of each model
 Progress = Callable[[str], None]
 
 
@@ -148,17 +151,24 @@ class LocalStack:
             environment = triton.ensure_environment(self.settings.cache_folder, self._progress)
             marked = {**environment.variables, guard.VARIABLE: os.environ.get(guard.VARIABLE, "")}
             environment = dataclasses.replace(environment, variables=marked)
-            repository = self.settings.repository_folder
-            return triton.start(environment, repository, self.data / "triton", grpc_port=self._ports["triton"])
+            repository, folder = self.settings.repository_folder, self.data / "triton"
+            return triton.start(environment, repository, folder, grpc_port=self._ports["triton"], control="explicit")
 
         def wait_ready(running: Running, limit_s: float) -> None:
             if isinstance(running, triton.TritonProcess):
                 running.wait_ready(limit_s)
             within(limit_s, self._canary, running, "Triton", lambda: "see triton/triton.log")
 
-        return Part(
-            "triton", start, wait_ready, frozenset({"models"}), check=self._canary, check_every_s=15, stop_limit_s=12
-        )
+        looks = itertools.count(1)
+
+        def check(running: Running) -> None:
+            if isinstance(running, triton.TritonProcess) and running.crashed_instances():
+                raise Unavailable("a model instance has died; only a restart of the server brings it back")
+            if next(looks) % CANARY_EVERY == 0:
+                self._canary()
+
+        needs = frozenset({"models"})
+        return Part("triton", start, wait_ready, needs, check=check, check_every_s=LOOK_EVERY_S, stop_limit_s=12)
 
     def _canary(self) -> None:
         """One inference of each model: a server whose Python stub has died goes on saying that it is ready."""

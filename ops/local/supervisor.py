@@ -53,7 +53,7 @@ class Part:
         wait_ready: returns when it serves, within a limit in seconds; raises Unavailable when that has passed, Fatal
             when the part ended.
         needs: names of parts that must be ready first.
-        check: raises when a part that runs does not work; called every `check_every_s`.
+        check: raises when a part that runs does not work; called every `check_every_s` with what `start` gave.
         stop_limit_s: how long it may take to end.
     """
 
@@ -61,7 +61,7 @@ class Part:
     start: Callable[[], Running]
     wait_ready: Callable[[Running, float], None]
     needs: frozenset[str] = frozenset()
-    check: Callable[[], None] | None = None
+    check: Callable[[Running], None] | None = None
     check_every_s: float = 10.0
     stop_limit_s: float = 10.0
     ready_limit_s: float = 120.0
@@ -145,7 +145,7 @@ class Supervisor:
             elif not state.running.alive():
                 self._down(state, now, "ended")
             elif state.part.check is not None and now >= state.check_at:
-                state.busy = _aside(state.part.check)
+                state.busy = _aside(state.part.check, state.running)
 
     def stop(self) -> None:
         """Ends all parts, the last started first; what nothing depends on any more ends side by side."""
@@ -223,7 +223,7 @@ class Supervisor:
         state.ready = False
 
 
-def _aside(work: Callable[..., None], *arguments: State) -> Future[None]:
+def _aside(work: Callable[..., None], *arguments: object) -> Future[None]:
     """Runs on a thread of its own, which does not keep the process alive: a start may hang on a foreign server."""
     future: Future[None] = Future()
 

@@ -58,7 +58,7 @@ def test_sizes_are_checked(tmp_path: Path) -> None:
 
 
 def test_states_pack_and_unpack() -> None:
-    state = State(b"i" * 16, 9, 10, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, clean=True, building=True)
+    state = State(b"i" * 16, 9, 10, 8, 1, 2, 3, 4, 5, 6, 7, 8, 9, building=True)
     assert unpack(state.pack()) == state
     assert unpack(State(b"i" * 16).pack()) == State(b"i" * 16)
     with pytest.raises(Damaged, match="are expected"):

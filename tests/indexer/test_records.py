@@ -47,13 +47,12 @@ def test_order_is_total_over_contents() -> None:
 
 def test_canonical_bytes_do_not_depend_on_the_order_of_map_entries() -> None:
     one, other = live("pin"), live("pin")
-    del one.category_weights["home"], other.category_weights["home"]
+    one.category_weights.clear()
+    other.category_weights.clear()
     for name in ("b", "a", "c"):
         one.category_weights[name] = 0.5
     for name in ("c", "b", "a"):
         other.category_weights[name] = 0.5
-    one.category_weights.pop("garden", None)
-    other.category_weights.pop("garden", None)
     assert encode(one) == encode(other)
     assert order_of(one) == order_of(other)
 

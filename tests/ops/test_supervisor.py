@@ -51,7 +51,7 @@ with guarded():
 """
 
 
-def part(folder: Path, name: str, manner: str = "good", *needs: str, check: Callable[[], None] | None = None) -> Part:
+def part(folder: Path, name: str, manner: str = "good", *needs: str, check: Callable[[Running], None] | None = None) -> Part:
     def start() -> Running:
         (folder / f"{name}.ready").unlink(missing_ok=True)
         return spawn([sys.executable, "-c", CHILD, name, folder, manner], folder / f"{name}.log", {})
@@ -132,7 +132,7 @@ def stepping(running: Supervisor, condition: Callable[[], bool]) -> bool:
 def test_a_part_whose_check_fails_twice_is_started_again(folder: Path) -> None:
     broken = threading.Event()
 
-    def check() -> None:
+    def check(_: Running) -> None:
         if broken.is_set():
             raise Retryable("it answers nonsense")
 
