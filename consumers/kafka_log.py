@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka import Message as KafkaMessage
 
+from consumers.bounded import BoundedCaller, Overdue
 from consumers.ports import Listener, LogBroken, Message, Output, Partition
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Fatal
@@ -49,13 +50,17 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class KafkaLogSettings:
-    """Limits of the clients. Times are seconds."""
+    """Limits of the clients. Times are seconds.
+
+    `overdue_s`: how much later than its own timeout a call may come back before its client is given up.
+    """
 
     session_timeout_s: float = 10.0
     poll_interval_s: float = 300.0
     transaction_timeout_s: float = 60.0
     open_limit_s: float = 10.0
     commit_limit_s: float = 20.0
+    overdue_s: float = 2.0
     queued_kbytes: int = 16_384  # fetched ahead, for all partitions together
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,6 +89,7 @@ class KafkaLog:
         self._ends: dict[Partition, int] = {}
         self._met: dict[Partition, int] = {}
         self._fatal: KafkaError | None = None
+        self._bounded = BoundedCaller()
 
     def open(self, listener: Listener) -> None:
         self.close()
@@ -140,7 +146,8 @@ class KafkaLog:
             if left or failures:
                 raise LogBroken(f"{left} of {len(outputs)} records undelivered; {_first(failures)}")
             metadata = consumer.consumer_group_metadata()
-            self._until(deadline, lambda t: producer.send_offsets_to_transaction(offsets, metadata, t))
+            if offsets:
+                self._until(deadline, lambda t: producer.send_offsets_to_transaction(offsets, metadata, t))
             self._until(deadline, producer.commit_transaction)
         except KafkaException as error:
             raise self._broken(error.args[0]) from error
@@ -151,6 +158,8 @@ class KafkaLog:
             ) from error
         except BufferError as error:
             raise LogBroken(f"the producer's queue stayed full: {error}") from error
+        except Overdue as error:
+            raise LogBroken(str(error)) from error
 
     def end(self, partition: Partition) -> int:
         consumer = self._started_consumer()
@@ -187,6 +196,7 @@ class KafkaLog:
             consumer.close()
         if producer is not None:
             producer.purge()
+        self._bounded.close()
 
     # The edge to the clients.
 
@@ -292,8 +302,9 @@ class KafkaLog:
         """Repeats a transactional call that the client says may be repeated as it is."""
         while True:
             left = deadline - self._clock.monotonic()
+            limit_s = max(0.1, left)
             try:
-                call(max(0.1, left))
+                self._bounded.call(lambda: call(limit_s), limit_s + self._settings.overdue_s)
             except KafkaException as error:
                 if not error.args[0].retriable() or left <= 0:
                     raise

@@ -25,6 +25,7 @@ from indexer.answers import (
     read_entry,
 )
 from indexer.catalogue import I64
+from indexer.disk import disk
 from indexer.entries import Entry
 from indexer.errors import ForeignFormat, LeaseExpired, NotInView
 from indexer.follower import Followed, Follower
@@ -78,7 +79,8 @@ class IndexReader:
         self._folder = folder
         self._clock = clock
         self._lease_s = lease_s
-        self._lease = LeaseFile(folder, name, clock)
+        with disk():
+            self._lease = LeaseFile(folder, name, clock)
         scratch = self._lease.scratch
         self._followers = [Follower(folder / str(n), n, scratch, clock) for n in range(partitions)]
         self._refreshing = threading.Lock()
@@ -111,7 +113,7 @@ class IndexReader:
             Retryable: a folder is being replaced, or the disk refuses.
             Damaged, ForeignFormat: a partition cannot be read.
         """
-        with self._refreshing:
+        with self._refreshing, disk():
             started = self._clock.monotonic()
             if started >= self._valid_until:
                 # The lease stands before the pages are read: a takedown that completes from here on waits for it.

@@ -58,6 +58,14 @@ class Opened:
     page: PageFile
     damaged: frozenset[int]
 
+    def close(self) -> None:
+        """Lets go of everything, the lock last."""
+        with ExitStack() as last:
+            last.callback(self.lock.release)
+            last.callback(self.page.close)
+            last.callback(self.catalogue.close)
+            self.files.close()
+
 
 def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: float, rebuild: bool, at: Steps) -> Opened:
     """Takes and recovers the version folder that is in place, or the one that a rebuild fills; makes the first one.

@@ -32,6 +32,7 @@ from indexer.answers import Changed, Query, SearchResult, answer, read_entry, re
 from indexer.arbitration import Counts, Logged, Outcome, arbitrate
 from indexer.catalogue import U64, Catalogue
 from indexer.commit_page import State
+from indexer.disk import disk
 from indexer.entries import Entry
 from indexer.errors import NeedsRebuild, Superseded
 from indexer.flights import Flights
@@ -152,8 +153,13 @@ class Shard:
             raise ValueError(f"bits ({bits}) and segment_slots ({segment_slots}) are positive multiples of 8")
         check_name(generation)
         wanted = Identity(generation, partition, topic_id, feature, bits, segment_slots, secrets.token_hex(16))
-        opened = open_shard(folder, wanted, clock=clock, lock_limit_s=lock_limit_s, rebuild=rebuild, at=at)
-        return cls(folder, opened, clock=clock, null_retention_ms=null_retention_ms, at=at)
+        with disk():
+            opened = open_shard(folder, wanted, clock=clock, lock_limit_s=lock_limit_s, rebuild=rebuild, at=at)
+            try:
+                return cls(folder, opened, clock=clock, null_retention_ms=null_retention_ms, at=at)
+            except BaseException:
+                opened.close()
+                raise
 
     # -- what it stands at ---------------------------------------------------------------------------------------
 
@@ -211,7 +217,7 @@ class Shard:
             Superseded: another writer's folder was put in place.
             DiskFull, Retryable, Damaged: open the shard again.
         """
-        with self._mutex:
+        with self._mutex, disk():
             self._check_usable()
             fresh = [logged for logged in batch if logged.offset > self._state.applied]
             self._check_batch(fresh)
@@ -338,7 +344,7 @@ class Shard:
         Raises:
             DiskFull, Retryable: open the shard again; the durable offset has not moved.
         """
-        with self._mutex:
+        with self._mutex, disk():
             self._check_usable()
             self._usable = False
             self._at("syncing")
@@ -364,7 +370,7 @@ class Shard:
 
     def promote(self) -> None:
         """Puts a caught-up rebuild in the place of the present folder, which readers leave at their next refresh."""
-        with self._mutex:
+        with self._mutex, disk():
             if not self.building:
                 return
             self.sync()
@@ -378,7 +384,7 @@ class Shard:
 
     def close(self) -> None:
         """Syncs where it can, and lets go of the folder."""
-        with self._mutex:
+        with self._mutex, disk():
             if self._closed:
                 return
             try:
@@ -394,12 +400,7 @@ class Shard:
             if self._closed:
                 return
             self._closed = True
-            self._opened.files.close()
-            try:
-                self._catalogue.close()
-            finally:
-                self._opened.page.close()
-                self._opened.lock.release()
+            self._opened.close()
 
     # -- arbitration ---------------------------------------------------------------------------------------------
 

@@ -219,6 +219,8 @@ class Stager:
         return rows
 
     def _write_again(self, row: Row, again: Winner) -> None:
+        if self._damaged.isdisjoint(row.slots):
+            return
         rows = self._rows(again.record, row.offset)
         for slot, column, (_, code) in zip(row.slots, rows, again.codes, strict=True):
             if slot in self._damaged:

@@ -103,8 +103,13 @@ class Bench:
         self._burst(60)
         shape = max(SHAPES, key=lambda tried: self._closed(tried[0], tried[1], TRIAL_S))
         windows = []
+        spent: dict[str, float] = {}
         for number in range(WINDOWS):
-            windows.append(Window(self._closed(shape[0], shape[1], CLOSED_S), self._burst(BURST)))
+            closed = self._closed(shape[0], shape[1], CLOSED_S)
+            before = cpu_by_part(self._stack)
+            windows.append(Window(closed, self._burst(BURST)))
+            for part, seconds in cpu_by_part(self._stack).items():
+                spent[part] = spent.get(part, 0.0) + seconds - before.get(part, 0.0)
             say(f"window {number + 1}: closed {windows[-1].closed:.1f}/s, pipeline {windows[-1].pipeline:.1f}/s")
         lone, own = self._lone(LONE)
         idle = self._idle(IDLE_S)
@@ -130,6 +135,10 @@ class Bench:
                     _percentile(lone, 50) / _percentile(own, 50), "ratio of p50", limit=1.0
                 ),
                 "idle Python processes": Figure(idle, "% of one core"),
+            }
+            | {
+                f"CPU of {part}": Figure(seconds * 1000 / (WINDOWS * BURST), "ms per pin")
+                for part, seconds in spent.items()
             },
         )
 
@@ -202,6 +211,17 @@ class Bench:
         before = {p.pid: sum(p.cpu_times()[:2]) for p in pythons}
         self._dots.pause(seconds)
         return sum(sum(p.cpu_times()[:2]) - before[p.pid] for p in pythons) / seconds * 100
+
+
+def cpu_by_part(stack: LocalStack) -> dict[str, float]:
+    """CPU seconds that each part of the stack has used, its child processes included."""
+    found = {}
+    for part, facts in stack.facts()["parts"].items():
+        if facts["pid"]:
+            process = psutil.Process(facts["pid"])
+            family = [process, *process.children(recursive=True)]
+            found[part] = float(sum(sum(p.cpu_times()[:2]) for p in family))
+    return found
 
 
 class DotWatch:

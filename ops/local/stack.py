@@ -214,6 +214,10 @@ class LocalStack:
         with self._lock:
             write_stack(self.data, self._facts(states))
 
+    def facts(self) -> dict[str, Any]:
+        """What stack.json says: addresses, and readiness and process id of every part."""
+        return self._facts(self._supervisor.states)
+
     def _facts(self, states: Mapping[str, State]) -> dict[str, Any]:
         parts = {
             name: {

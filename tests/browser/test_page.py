@@ -50,7 +50,7 @@ def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stag
     assert scene is not None
     assert box is not None
     assert abs(box["width"] / scene["width"] - 0.5) < 0.05
-    assert page.evaluate("[...document.querySelectorAll('.result img')].every(i => i.complete && i.naturalWidth > 0)")
+    page.wait_for_function("document.querySelector('.result img').naturalWidth > 0")
     dialog.get_by_role("button", name="crimson").click()
     expect(scenes).to_have_count(1)
     expect(dialog.get_by_text("1 scene with “crimson”, nearest first")).to_be_visible()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.faults.waiting import until
 ROOT = Path(__file__).parents[2]
 READY_LIMIT_S = 120.0
 COMMAND = (sys.executable, "-m", "ops.cli")
+_ASSIGNED = re.compile(r"assigned \S+\[|shard \d+ opened")
 WORKERS = ("vision", "takedowns", "index", "dots")
 
 
@@ -165,9 +167,9 @@ class ExtraWorker:
     def wait_assigned(self, limit_s: float = 60.0) -> None:
         """Until the worker has been given partitions."""
 
-        def assigned() -> bool:
+        def assigned() -> object:
             assert self.process.poll() is None, f"the worker ended with {self.process.returncode}: {self.said()}"
-            return "] " in self.said().partition("assigned ")[2].partition("\n")[0] + " "
+            return _ASSIGNED.search(self.said())
 
         until(f"slot {self.slot} has partitions", assigned, limit_s, said=self.said)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from dotstream.clock import SystemClock
 from indexer.arbitration import Logged
@@ -66,6 +67,34 @@ def dots_of(connection: KafkaConnection, topic: str = "dots") -> dict[str, DotRe
         if known is None or _dot_order(record) >= _dot_order(known):
             latest[record.pin_id] = record
     return latest
+
+
+def source_of(message: Message) -> str:
+    """Which worker wrote a record; empty for a winner that the index owner published again."""
+    found = dict(message.headers() or ()).get("ce_source", b"")
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def lag_of(connection: KafkaConnection, group: str, topic: str) -> int:
+    """Records between a group's committed positions and the ends of the topic, transaction marks included."""
+    config = {"group.id": group, "enable.auto.commit": False}
+    consumer = Consumer(connection.config(**config))
+    try:
+        numbers = consumer.list_topics(topic, timeout=LIMIT_S).topics[topic].partitions
+        places = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=LIMIT_S)
+        behind = 0
+        for place in places:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=LIMIT_S) or (0, 0)
+            behind += max(0, high - max(low, place.offset))
+        return behind
+    finally:
+        consumer.close()
+
+
+def members_of(connection: KafkaConnection, group: str) -> dict[str, str]:
+    """Instance -> member id of a group: an evicted worker comes back under another id."""
+    answer = AdminClient(connection.config()).describe_consumer_groups([group], request_timeout=LIMIT_S)
+    return {str(m.group_instance_id): str(m.member_id) for m in answer[group].result().members}
 
 
 def _dot_order(record: DotRecord) -> tuple[int, int, int]:

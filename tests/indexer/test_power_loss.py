@@ -17,6 +17,7 @@ from indexer.answers import Query
 from indexer.arbitration import Logged
 from indexer.records import searched_codes
 from indexer.records_pb2 import ObjectRecord
+from indexer.segments import ALIGN
 from indexer.shard import Shard
 from tests.support.index_oracle import Oracle, hold_against, live, log_of, open_shard, random_log
 
@@ -58,15 +59,35 @@ def _torn_log(old: bytes, new: bytes, random: Random) -> bytes:
     return bytes(kept)
 
 
+class Syncs:
+    """Follows what a seal and a new segment sync by themselves, into the copy of what is on the disk for certain."""
+
+    def __init__(self, shard: Path, synced: Path) -> None:
+        self._shard, self._synced = shard, synced
+        self.begun = False
+
+    def __call__(self, step: str) -> None:
+        if self.begun and step in {"sealed", "segment made"}:
+            (folder,) = self._shard.glob("v-*/segments")
+            for path in sorted(folder.iterdir())[-2:]:
+                target = self._synced / path.relative_to(self._shard)
+                shutil.copy(path, target)
+                target.chmod(0o644)
+                if step == "segment made":  # only headers were synced
+                    target.write_bytes(target.read_bytes()[:ALIGN].ljust(target.stat().st_size, b"\x00"))
+
+
 def live_life(tmp_path: Path, random: Random) -> tuple[list[Logged], int]:
     """Copies `synced` and `later` of a shard that is fed on after its last sync."""
     log = random_log(random, 60, pins=12)
     cut = random.randint(0, 40)
-    shard = open_shard(tmp_path / "shard")
+    syncs = Syncs(tmp_path / "shard", tmp_path / "synced")
+    shard = open_shard(tmp_path / "shard", at=syncs)
     for at in range(0, cut, 5):
         shard.apply(log[at : min(at + 5, cut)])
     shard.sync()
     shutil.copytree(tmp_path / "shard", tmp_path / "synced")
+    syncs.begun = True
     durable = shard.durable_offset
     for at in range(cut, 60, 5):
         shard.apply(log[at : at + 5])
