@@ -47,7 +47,7 @@ class BoundedCaller:
             return done.result(limit_s)
         except TimeoutError:
             if done.done():
-                raise  # the call's own
+                return done.result()  # just in time, or the call's own TimeoutError
             self.close()
             raise Overdue(f"a call of the Kafka client did not come back within {limit_s:.0f} s") from None
 

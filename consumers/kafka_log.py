@@ -59,7 +59,7 @@ class KafkaLogSettings:
     poll_interval_s: float = 300.0
     transaction_timeout_s: float = 60.0
     open_limit_s: float = 10.0
-    commit_limit_s: float = 20.0
+    commit_limit_s: float = 10.0
     overdue_s: float = 2.0
     queued_kbytes: int = 16_384  # fetched ahead, for all partitions together
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -90,12 +90,14 @@ class KafkaLog:
         self._met: dict[Partition, int] = {}
         self._fatal: KafkaError | None = None
         self._bounded = BoundedCaller()
+        self._opened = 0
 
     def open(self, listener: Listener) -> None:
         self.close()
+        self._opened += 1
         self._fatal = None
         self._producer = Producer(self._producer_config())
-        self._guard(lambda: self._started_producer().init_transactions(self._settings.open_limit_s))
+        self._guard(lambda: self._within(self._settings.open_limit_s, self._started_producer().init_transactions))
         consumer = Consumer(self._consumer_config())
         self._consumer = consumer
         self._guard(
@@ -146,8 +148,7 @@ class KafkaLog:
             if left or failures:
                 raise LogBroken(f"{left} of {len(outputs)} records undelivered; {_first(failures)}")
             metadata = consumer.consumer_group_metadata()
-            if offsets:
-                self._until(deadline, lambda t: producer.send_offsets_to_transaction(offsets, metadata, t))
+            self._until(deadline, lambda t: producer.send_offsets_to_transaction(offsets, metadata, t))
             self._until(deadline, producer.commit_transaction)
         except KafkaException as error:
             raise self._broken(error.args[0]) from error
@@ -212,7 +213,7 @@ class KafkaLog:
                 "linger.ms": 0,
                 "partitioner": "murmur2_random",
                 "message.max.bytes": 2_000_000,
-                "error_cb": self._on_error,
+                "error_cb": self._error_callback(),
             }
         )
 
@@ -233,15 +234,21 @@ class KafkaLog:
                 "queued.max.messages.kbytes": self._settings.queued_kbytes,
                 "fetch.wait.max.ms": 500,
                 "fetch.error.backoff.ms": 50,
-                "error_cb": self._on_error,
+                "error_cb": self._error_callback(),
                 **self._settings.extra,
             }
         )
 
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = error
-        log.info("Kafka: %s", error.str())
+    def _error_callback(self) -> Callable[[KafkaError], None]:
+        """For the clients that are being made: what happens to them once they were given up concerns nobody."""
+        mine = self._opened
+
+        def on_error(error: KafkaError) -> None:
+            if error.fatal() and mine == self._opened:
+                self._fatal = error
+            log.info("Kafka: %s", error.str())
+
+        return on_error
 
     def _raise_if_fatal(self) -> None:
         if self._fatal is not None:
@@ -302,14 +309,17 @@ class KafkaLog:
         """Repeats a transactional call that the client says may be repeated as it is."""
         while True:
             left = deadline - self._clock.monotonic()
-            limit_s = max(0.1, left)
             try:
-                self._bounded.call(lambda: call(limit_s), limit_s + self._settings.overdue_s)
+                self._within(max(0.1, left), call)
             except KafkaException as error:
                 if not error.args[0].retriable() or left <= 0:
                     raise
             else:
                 return
+
+    def _within(self, limit_s: float, call: Callable[[float], Any]) -> None:
+        """A call that is told its limit, and left behind where it does not keep to it."""
+        self._bounded.call(lambda: call(limit_s), limit_s + self._settings.overdue_s)
 
     def _broken(self, error: KafkaError) -> DotstreamError:
         """A fenced slot or a refused configuration ends the process; after anything else both clients are rebuilt."""

@@ -100,8 +100,9 @@ class VisionProcessor:
         if failure is not None:
             self._ground(prepared, failure)
             raise failure
+        synced = self._prepare_pool.submit(self._pictures.sync)
         self._look([p for p in prepared if isinstance(p, Prepared) and p.picture is not None])
-        self._pictures.sync()  # a record must never name a picture that a power loss can take
+        synced.result(timeout=FLIGHT_LIMIT_S)  # a record must never name a picture that a power loss can take
         return [self._outcome(message, p) for message, p in zip(batch, prepared, strict=True)]
 
     def _prepare(self, message: Message) -> Prepared | Poison:

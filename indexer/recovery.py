@@ -84,7 +84,7 @@ def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: floa
     home.mkdir(parents=True, exist_ok=True)
     pointer = NEXT if rebuild else CURRENT
     while True:
-        with _held(home / "LOCK", clock, lock_limit_s):
+        with held(home, clock, lock_limit_s):
             folder.clear_left_overs(home)
             version = folder.named(home, pointer) or _make(home, pointer, wanted, at)
         lock = Lock(version / "LOCK")
@@ -104,9 +104,9 @@ def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: floa
 
 
 @contextmanager
-def _held(path: Path, clock: Clock, limit_s: float) -> Iterator[None]:
+def held(home: Path, clock: Clock, limit_s: float) -> Iterator[None]:
     """The partition's own lock, for as long as pointers and folders are made or cleared away."""
-    lock = Lock(path)
+    lock = Lock(home / "LOCK")
     lock.take(clock, limit_s)
     try:
         yield

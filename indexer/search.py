@@ -5,12 +5,13 @@ head is committed, and the watermark W. A slot belongs to it when born <= W < di
 without a copy; it gets a selector only for segments that have dead slots or for filters, and where few slots pass,
 their codes are gathered and counted by numpy instead.
 
-faiss is imported at the first search and set to one thread, for the whole process: its threads meet at a barrier per
-block and lose to plain scans (set OMP threads elsewhere only with care).
+faiss is imported at the first search and set to one thread in every thread that searches: its own threads meet at a
+spinning barrier per block, which costs milliseconds where cores are shared.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,7 @@ _GATHER_SHARE = 16
 _SLACK = 16
 _CHUNK_ROWS = 16384
 _SEGMENT_SHIFT = 32
+_THREAD = threading.local()
 
 
 def slot_of(segment: int, index: int) -> int:
@@ -249,6 +251,9 @@ def hamming(codes: Codes, query: Codes) -> Ints:
 
 def _knn(codes: Codes, query: Codes, k: int, mask: Mask | None) -> tuple[Ints, Ints]:
     faiss = _faiss()
+    if not getattr(_THREAD, "is_single", False):
+        faiss.omp_set_num_threads(1)  # holds for the calling thread only
+        _THREAD.is_single = True
     n, width = codes.shape
     distances = np.empty(k, np.int32)
     indices = np.empty(k, np.int64)
@@ -273,5 +278,4 @@ def warm() -> None:
 def _faiss() -> Any:
     import faiss  # noqa: PLC0415 - half a second and 60 MB that a writer without queries does not need
 
-    faiss.omp_set_num_threads(1)
     return faiss

@@ -22,6 +22,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,13 +35,13 @@ from indexer.catalogue import U64, Catalogue
 from indexer.commit_page import State
 from indexer.disk import disk
 from indexer.entries import Entry
-from indexer.errors import NeedsRebuild, Superseded
+from indexer.errors import LockHeld, NeedsRebuild, Superseded
 from indexer.flights import Flights
 from indexer.folder import CURRENT, Identity
 from indexer.generations import check_name
 from indexer.records import Order, check
 from indexer.records_pb2 import ObjectRecord
-from indexer.recovery import open_shard
+from indexer.recovery import held, open_shard
 from indexer.search import View
 from indexer.staging import Names, Staged, Stager
 from indexer.steps import Steps, no_steps
@@ -381,6 +382,8 @@ class Shard:
             self._opened.pointer = CURRENT
             self._pointer_stamp = self._stamp()
             self._at("promoted")
+            with suppress(LockHeld), held(self._home, self._clock, 0):
+                folder.clear_left_overs(self._home)  # else the next opening does it
 
     def close(self) -> None:
         """Syncs where it can, and lets go of the folder."""

@@ -19,7 +19,7 @@ from indexer.segments import ALIGN, Segment
 from tests.support.index_oracle import Oracle, hold_against, open_shard, random_log
 
 HEADER_BYTES = 8 + 4 * 4 + 8 + 64 + 16 + 4
-FLIPS = 120
+FLIPS = 60
 
 
 @pytest.fixture
