@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -146,8 +146,11 @@ def answer(
     while True:
         found: list[_Found] = []
         gone = 0
-        for source, wanted, excluded in asked:
-            candidates = nearest(source.view, code, query.k, wanted=wanted, excluded=excluded, checkpoint=checkpoint)
+        nearby = [
+            nearest(source.view, code, query.k, wanted=wanted, excluded=excluded, checkpoint=checkpoint)
+            for source, wanted, excluded in asked
+        ]
+        for (source, _, excluded), candidates in zip(asked, _near_enough(nearby, query.k), strict=True):
             resolved, lost = _resolve(source, candidates, query.k)
             found.extend(resolved)
             gone += _leave_out(excluded, lost)
@@ -160,6 +163,18 @@ def answer(
             return SearchResult(hits, {source.view.partition: source.view.watermark for source in sources})
         if not settle:
             raise Changed
+
+
+def _near_enough(parts: Sequence[Candidates], k: int) -> list[Candidates]:
+    """The candidates that can be among the k nearest of all parts, ties included, so that no others are looked up."""
+    distances = np.concatenate([part.distances for part in parts]) if parts else np.empty(0, np.int64)
+    if len(distances) <= k:
+        return list(parts)
+    bound = np.partition(distances, k - 1)[k - 1]
+    near = [part.distances <= bound for part in parts]
+    return [
+        replace(part, slots=part.slots[m], distances=part.distances[m]) for part, m in zip(parts, near, strict=True)
+    ]
 
 
 def _rank(one: _Found) -> tuple[int, str, int]:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 
 from discovery.client import Client
-from discovery.problems import Problem
+from discovery.errors import Problem
 from dotstream.clock import SystemClock
 from indexer.reader import IndexReader
 from indexer.records_pb2 import ObjectRecord
@@ -39,7 +39,7 @@ def pins_listed(stack: RunningStack) -> set[str]:
     with asked(stack) as api:
         while True:
             page = api.pins(200, before)
-            found |= {card.pin_id for card in page.pins}
+            found |= {card.pin.pin_id for card in page.pins}
             before = page.next
             if before is None:
                 return found

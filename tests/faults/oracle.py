@@ -22,6 +22,7 @@ from tests.faults.state import (
     digest_of_live,
     digest_of_rebuilt,
     dots_of,
+    headers_of,
     read_whole,
     records_of,
     source_of,
@@ -130,7 +131,8 @@ def check_log(world: World, ledger: Ledger) -> None:
 
 def check_republished(objects: Committed) -> None:
     """What the index owner published again is what a worker had written, bit for bit."""
-    written, again = set(), set()
+    written: set[tuple[object, object]] = set()
+    again: set[tuple[object, object]] = set()
     for messages in objects.messages.values():
         for message in messages:
             (written if source_of(message) else again).add((message.key(), message.value()))
@@ -142,7 +144,7 @@ def check_letters(dead: Committed, ledger: Ledger) -> None:
     letters: Counter[tuple[bytes, str]] = Counter()
     places = set()
     for message in dead.all():
-        headers = {name: bytes(data or b"") for name, data in dict(message.headers() or ()).items()}
+        headers = headers_of(message)
         letters[message.value() or b"", headers[PREFIX + "reason"].decode()] += 1
         places.add((headers[PREFIX + "partition"], headers[PREFIX + "offset"]))
     assert letters == ledger.letters()

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -69,10 +70,15 @@ def dots_of(connection: KafkaConnection, topic: str = "dots") -> dict[str, DotRe
     return latest
 
 
+def headers_of(message: Message) -> dict[str, bytes]:
+    """A record's headers; the last one of each name."""
+    found: dict[str, Any] = dict(message.headers() or ())
+    return {name: data.encode() if isinstance(data, str) else bytes(data or b"") for name, data in found.items()}
+
+
 def source_of(message: Message) -> str:
     """Which worker wrote a record; empty for a winner that the index owner published again."""
-    found = dict(message.headers() or ()).get("ce_source", b"")
-    return found.decode() if isinstance(found, bytes) else str(found)
+    return headers_of(message).get("ce_source", b"").decode()
 
 
 def lag_of(connection: KafkaConnection, group: str, topic: str) -> int:
@@ -84,7 +90,10 @@ def lag_of(connection: KafkaConnection, group: str, topic: str) -> int:
         places = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=LIMIT_S)
         behind = 0
         for place in places:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=LIMIT_S) or (0, 0)
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=LIMIT_S) or (
+                0,
+                0,
+            )
             behind += max(0, high - max(low, place.offset))
         return behind
     finally:
@@ -93,8 +102,9 @@ def lag_of(connection: KafkaConnection, group: str, topic: str) -> int:
 
 def members_of(connection: KafkaConnection, group: str) -> dict[str, str]:
     """Instance -> member id of a group: an evicted worker comes back under another id."""
-    answer = AdminClient(connection.config()).describe_consumer_groups([group], request_timeout=LIMIT_S)
-    return {str(m.group_instance_id): str(m.member_id) for m in answer[group].result().members}
+    admin = AdminClient(connection.config())  # its answers never come once it is let go of
+    answer = admin.describe_consumer_groups([group], request_timeout=LIMIT_S)
+    return {str(m.group_instance_id): str(m.member_id) for m in answer[group].result(LIMIT_S).members}
 
 
 def _dot_order(record: DotRecord) -> tuple[int, int, int]:

@@ -186,7 +186,7 @@ def drain(stack: RunningStack) -> float:
 
 
 def test_one_stub_killed(tmp_path: Path, seed: int) -> None:
-    """A server with one dead model instance goes on saying that it is ready; the supervisor's canary sees through it."""
+    """A server with one dead model instance goes on saying that it is ready; the canary sees through it."""
     ledger = Ledger(seed, fresh=True)
     with running_stack(tmp_path) as stack:
         publish(stack, ledger, EVENTS)

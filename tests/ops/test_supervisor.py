@@ -51,7 +51,9 @@ with guarded():
 """
 
 
-def part(folder: Path, name: str, manner: str = "good", *needs: str, check: Callable[[Running], None] | None = None) -> Part:
+def part(
+    folder: Path, name: str, manner: str = "good", *needs: str, check: Callable[[Running], None] | None = None
+) -> Part:
     def start() -> Running:
         (folder / f"{name}.ready").unlink(missing_ok=True)
         return spawn([sys.executable, "-c", CHILD, name, folder, manner], folder / f"{name}.log", {})

@@ -1,0 +1,332 @@
+"""Readers: all partitions together, whatever the writers are doing, and leases that a takedown can rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from dotstream.clock import Clock, ManualClock
+from dotstream.errors import Retryable
+from indexer.arbitration import Logged
+from indexer.errors import Damaged, ForeignFormat, LeaseExpired, LockHeld, SearchTimeout
+from indexer.folder import CURRENT
+from indexer.leases import LeaseFile, read_leases
+from indexer.partition import partition_of
+from indexer.reader import IndexReader, IndexSize
+from indexer.records_pb2 import ObjectRecord
+from indexer.shard import Shard
+from tests.support.index_oracle import GENERATION, Oracle, dead, live, open_shard, random_log
+
+PARTITIONS = 3
+LEASE_S = 10.0
+
+
+class Index:
+    """Writers of all partitions, made when they are first written to, and a reader."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / GENERATION
+        self.clock = ManualClock()
+        self.shards: dict[int, Shard] = {}
+        self.oracle = Oracle()
+        self.readers: list[IndexReader] = []
+        self.offsets = dict.fromkeys(range(PARTITIONS), -1)
+
+    def reader(self, name: str = "reader", clock: Clock | None = None) -> IndexReader:
+        made = IndexReader(self.folder, PARTITIONS, clock=clock or self.clock, lease_s=LEASE_S, name=name)
+        self.readers.append(made)
+        return made
+
+    def shard(self, partition: int, **more: object) -> Shard:
+        if partition not in self.shards:
+            home = self.folder / str(partition)
+            self.shards[partition] = open_shard(home, clock=self.clock, partition=partition, **more)
+        return self.shards[partition]
+
+    def put(self, record: ObjectRecord) -> int:
+        """Applies a record in its partition; returns its offset."""
+        key = record.pin_id.encode()
+        partition = partition_of(key, PARTITIONS)
+        self.offsets[partition] += 1
+        logged = Logged(self.offsets[partition], key, record, 0)
+        self.shard(partition).apply([logged])
+        self.oracle.apply([logged])
+        return logged.offset
+
+    def sync(self) -> None:
+        for shard in self.shards.values():
+            shard.sync()
+
+    def close(self) -> None:
+        for reader in self.readers:
+            reader.close()
+        for shard in self.shards.values():
+            shard.close()
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    made = Index(tmp_path)
+    yield made
+    made.close()
+
+
+def answers(reader: IndexReader, query: bytes, k: int = 10) -> list[tuple[int, str, int | None]]:
+    return [(hit.distance, hit.pin_id, hit.object_index) for hit in reader.search(query, k).hits]
+
+
+def test_a_reader_may_come_before_the_index(index: Index) -> None:
+    reader = index.reader()
+    assert reader.refresh() == {0: -1, 1: -1, 2: -1}
+    assert reader.size() == IndexSize(0, 0, 0, 0, 0)
+    assert (reader.pin("a"), reader.newest(5), answers(reader, bytes(8))) == (None, [], [])
+    assert reader.document_frequency(["red"]) == (0, {})
+    index.put(live("a"))
+    reader.refresh()
+    assert reader.pin("a") is not None
+    assert reader.generation == GENERATION
+
+
+def test_partitions_are_merged(index: Index) -> None:
+    reader = index.reader()
+    for logged in random_log(Random(21), 120, pins=40):
+        if logged.record is not None:
+            index.put(logged.record)
+    assert reader.refresh() == index.offsets == reader.watermark
+    random = Random(22)
+    for _ in range(10):
+        query = random.randbytes(8)
+        assert answers(reader, query, 25) == index.oracle.nearest(query, 25)
+    counts = index.oracle.counts()
+    assert reader.size() == IndexSize(
+        counts["live_pins"], counts["deleted_pins"], counts["objects"], counts["codes"], counts["documents"]
+    )
+    words = ["red", "green", "blue", "oak", "steel", "absent"]
+    documents, frequencies = reader.document_frequency(words)
+    expected = index.oracle.frequencies()
+    assert (documents, dict(frequencies)) == (counts["documents"], {word: expected[word] for word in words})
+    for pin_id, (_, record, _) in index.oracle.winners.items():
+        entry = reader.pin(pin_id)
+        assert entry is not None
+        assert (entry.record, entry.partition) == (record, partition_of(pin_id.encode(), PARTITIONS))
+        assert record.deleted or reader.pins_with(record.image_sha256) == [pin_id]
+
+
+def test_newest_pins_come_in_pages(index: Index) -> None:
+    reader = index.reader()
+    for n in range(20):
+        index.put(live(f"pin-{n:02d}", recorded_at=1_000 + n // 2))
+    index.put(dead("pin-19", 2))
+    reader.refresh()
+    expected = sorted(((1_000 + n // 2, f"pin-{n:02d}") for n in range(19)), reverse=True)
+    seen: list[tuple[int, str]] = []
+    while page := reader.newest(4, seen[-1] if seen else None):
+        seen += [(entry.record.recorded_at, entry.record.pin_id) for entry in page]
+    assert seen == expected
+
+
+def test_a_reader_sees_what_it_last_refreshed_to(index: Index) -> None:
+    reader = index.reader()
+    index.put(live("a"))
+    reader.refresh()
+    index.put(live("b"))
+    assert {pin_id for _, pin_id, _ in answers(reader, bytes(8))} == {"a"}
+    reader.refresh()
+    assert {pin_id for _, pin_id, _ in answers(reader, bytes(8))} == {"a", "b"}
+
+
+def test_a_delete_after_the_refresh_is_in_no_answer(index: Index) -> None:
+    reader = index.reader()
+    for n in range(8):
+        index.put(live(f"pin-{n}"))
+    reader.refresh()
+    index.put(dead("pin-3", 2))
+    index.put(live("pin-4", 2))
+    found = reader.search(bytes(8), 100)
+    assert "pin-3" not in {hit.pin_id for hit in found.hits}
+    assert [(hit.distance, hit.pin_id, hit.object_index) for hit in found.hits] == index.oracle.nearest(bytes(8), 100)
+    assert found.watermark == index.offsets
+
+
+def test_heads_are_sealed_while_a_reader_has_them_open(index: Index) -> None:
+    reader = index.reader()
+    for n in range(40):
+        index.put(live(f"pin-{n}", objects=2))
+        reader.refresh()
+        assert answers(reader, bytes(8), 7) == index.oracle.nearest(bytes(8), 7)
+    assert max(shard.counts()["segments"] for shard in index.shards.values()) > 1
+
+
+def test_a_writer_restarts_under_a_reader(index: Index) -> None:
+    reader = index.reader()
+    for n in range(30):
+        index.put(live(f"pin-{n}"))
+        reader.refresh()
+        if n % 5 == 0:
+            shard = index.shards.pop(partition_of(f"pin-{n}".encode(), PARTITIONS))
+            shard.abandon() if n % 2 else shard.close()
+        assert answers(reader, bytes(8), 5) == index.oracle.nearest(bytes(8), 5)
+
+
+def test_a_folder_is_replaced_under_a_reader(index: Index) -> None:
+    reader = index.reader()
+    index.put(live("a"))
+    partition = partition_of(b"a", PARTITIONS)
+    reader.refresh()
+    index.shards.pop(partition).close()
+    rebuilt = index.shard(partition, rebuild=True, topic_id="topic-2")
+    rebuilt.apply([Logged(0, b"a", live("a", 2), 0)])
+    reader.refresh()
+    entry = reader.pin("a")
+    assert entry is not None
+    assert entry.record.version == 1
+    rebuilt.promote()
+    reader.refresh()
+    entry = reader.pin("a")
+    assert entry is not None
+    assert entry.record.version == 2
+    assert len(answers(reader, bytes(8))) == 2
+
+
+def test_a_damaged_or_foreign_partition_has_a_name(index: Index) -> None:
+    index.put(live("a"))
+    partition = partition_of(b"a", PARTITIONS)
+    home = index.folder / str(partition)
+    pointer = (home / CURRENT).read_text()
+    reader = index.reader()
+    (home / CURRENT).write_text("v-absent")
+    with pytest.raises(Damaged):
+        reader.refresh()
+    (home / CURRENT).write_text(pointer)
+    reader.refresh()
+    assert reader.pin("a") is not None
+    other = (partition + 1) % PARTITIONS
+    open_shard(index.folder / str(other), partition=other, bits=128).close()
+    with pytest.raises(ForeignFormat):
+        reader.refresh()
+
+
+def test_filters_and_limits_reach_the_search(index: Index) -> None:
+    reader = index.reader()
+    record = live("a", objects=2)
+    index.put(record)
+    index.put(live("b"))
+    reader.refresh()
+    query = record.codes[0].bits
+    assert {hit.pin_id for hit in reader.search(query, 9, exclude_pins=frozenset("a")).hits} == {"b"}
+    assert {hit.pin_id for hit in reader.search(query, 9, exclude_sha256=frozenset([record.image_sha256])).hits} == {
+        "b"
+    }
+    assert all(hit.object_index is not None for hit in reader.search(query, 9, scope="objects").hits)
+    with pytest.raises(ValueError, match="the index has"):
+        reader.search(query * 2, 9)
+    with pytest.raises(SearchTimeout):
+        reader.search(query, 9, limit_s=-1.0)
+
+
+# Leases.
+
+
+def test_a_reader_whose_lease_ran_out_refuses_until_it_is_refreshed(index: Index) -> None:
+    reader = index.reader()
+    for ask in (lambda: reader.search(bytes(8), 1), lambda: reader.pin("a"), lambda: reader.newest(1), reader.size):
+        with pytest.raises(LeaseExpired):
+            ask()
+    index.put(live("a"))
+    reader.refresh()
+    index.clock.sleep(LEASE_S - 0.001)
+    assert reader.pin("a") is not None
+    index.clock.sleep(0.001)
+    with pytest.raises(LeaseExpired):
+        reader.pin("a")
+    reader.refresh()
+    assert reader.pin("a") is not None
+
+
+def test_refreshing_keeps_a_lease_alive(index: Index) -> None:
+    reader = index.reader()
+    index.put(live("a"))
+    for _ in range(50):
+        reader.refresh()
+        index.clock.sleep(LEASE_S / 5)
+        assert reader.pin("a") is not None
+
+
+def test_a_takedown_waits_for_durability_and_for_every_leased_reader(index: Index) -> None:
+    taking, idle = index.reader("taking"), index.reader("idle")
+    index.put(live("a"))
+    idle.refresh()
+    assert not taking.takedown_complete(["a"])  # live
+    assert not taking.takedown_complete(["unknown"])
+    index.put(dead("a", 2**63 - 1))
+    assert not taking.takedown_complete(["a"])  # not durable
+    index.sync()
+    assert not taking.takedown_complete(["a"])  # the idle reader may still answer from before
+    idle.refresh()
+    assert taking.takedown_complete(["a"])
+    assert not taking.takedown_complete(["a", "unknown"])
+    index.put(live("b"))
+    idle.refresh()
+    index.put(dead("b", 2))
+    index.sync()
+    assert not taking.takedown_complete(["b"])
+    index.clock.sleep(LEASE_S)  # the idle reader's lease runs out: it refuses to answer
+    assert taking.takedown_complete(["a", "b"])
+    with pytest.raises(LeaseExpired):
+        idle.search(bytes(8), 5)
+
+
+def test_a_takedown_does_not_wait_for_a_closed_reader(index: Index) -> None:
+    taking, closing = index.reader("taking"), index.reader("closing")
+    index.put(live("a"))
+    closing.refresh()
+    index.put(dead("a", 2))
+    index.sync()
+    assert not taking.takedown_complete(["a"])
+    closing.close()
+    index.readers.remove(closing)
+    assert taking.takedown_complete(["a"])
+
+
+def test_names_of_readers_are_unique_and_left_overs_are_cleared(index: Index, tmp_path: Path) -> None:
+    index.reader("api-1")
+    with pytest.raises(LockHeld):
+        index.reader("api-1")
+    for wrong in ("", "a/b", "../up", "x" * 101):
+        with pytest.raises(ValueError, match="reader's name"):
+            index.reader(wrong)
+    killed = LeaseFile(index.folder, "killed", index.clock)
+    killed.renew(1e9, {0: (bytes(16), 5)})
+    killed._lock.release()  # what the system does for a killed process
+    assert "killed" in {lease.name for lease in read_leases(index.folder)}
+    index.reader("next")
+    assert "killed" not in {lease.name for lease in read_leases(index.folder)}
+    killed._page.close()
+
+
+def test_leases_of_another_boot_or_of_another_folder(index: Index) -> None:
+    file = LeaseFile(index.folder, "one", index.clock)
+    file.renew(100.0, {0: (b"i" * 16, 7)})
+    (lease,) = read_leases(index.folder)
+    boot = lease.boot
+    assert lease.passed(0, b"i" * 16, 7, 0.0, boot)
+    assert not lease.passed(0, b"i" * 16, 8, 0.0, boot)
+    assert not lease.passed(0, b"j" * 16, 1, 0.0, boot)
+    assert not lease.passed(1, b"i" * 16, 1, 0.0, boot)
+    assert lease.passed(0, b"i" * 16, 8, 100.0, boot)
+    assert lease.passed(0, b"i" * 16, 8, 0.0, b"another boot....")
+    file.close()
+    assert read_leases(index.folder) == []
+
+
+def test_a_closed_reader_refuses(index: Index) -> None:
+    reader = index.reader()
+    index.put(live("a"))
+    reader.refresh()
+    reader.close()
+    index.readers.remove(reader)
+    with pytest.raises(Retryable):
+        reader.pin("a")
