@@ -30,6 +30,7 @@ from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Poison, Retryable
 from indexer.arbitration import Logged
 from indexer.records import decode, encode, order_of
+from indexer.records_pb2 import ObjectRecord
 from indexer.shard import Shard
 
 log = logging.getLogger(__name__)
@@ -161,19 +162,27 @@ class IndexWorker:
                 owned.waiting.append(logged)
 
     def _logged(self, message: Message, dead: list[Output]) -> Logged | None:
-        key = message.key or b""
-        if message.value is None:
-            return Logged(message.offset, key, None, message.timestamp_ms)
         try:
-            record = decode(
-                message.key, message.value, generation=self._generation, bits=self._bits, feature=self._feature
-            )
+            record = self._record(message)
         except Poison as poison:
             self._metrics.dead(poison.reason)
             limit = self._settings.dead_size_limit
             dead.append(dead_letter(message, poison, now_ms=self._clock.now_ms(), size_limit=limit))
             return None
-        return Logged(message.offset, key, record, message.timestamp_ms)
+        return Logged(message.offset, message.key or b"", record, message.timestamp_ms)
+
+    def _record(self, message: Message) -> ObjectRecord | None:
+        """The record of a message, or None for a null; raises Poison."""
+        if message.value is not None:
+            return decode(
+                message.key, message.value, generation=self._generation, bits=self._bits, feature=self._feature
+            )
+        try:
+            if not (message.key or b"").decode():
+                raise Poison("bad_field", "a null without a key")
+        except UnicodeDecodeError as error:
+            raise Poison("bad_field", f"a null under a key that is no pin_id: {error}") from None
+        return None
 
     def _met_ends(self) -> None:
         """Moves shards past what holds nothing to apply (the marks of transactions), once all before it is applied."""
