@@ -21,6 +21,7 @@ A LOCK survives `close()` while a column family object is alive, so the catalogu
 from __future__ import annotations
 
 import gc
+import re
 import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,13 +31,14 @@ from typing import Any
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
 from dotstream.errors import DotstreamError, Retryable
-from indexer import entries
+from indexer import disk, entries
 from indexer.entries import Row
 from indexer.errors import Damaged, DiskFull, ForeignFormat, LockHeld
 
 FAMILIES = ("pins", "slots", "sha256", "df", "newest", "deletes", "pending", "deaths", "damaged", "names", "meta")
 U64 = struct.Struct(">Q")
 I64 = struct.Struct(">q")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _MIB = 1 << 20
 _MEMORY_BYTES = 32 * _MIB
 _WAL_BYTES = 64 * _MIB
@@ -63,6 +65,8 @@ def translate(error: Exception) -> DotstreamError:
         return DiskFull(f"no space for the catalogue: {text}")
     if "corruption" in lowered or "checksum" in lowered:
         return Damaged(f"the catalogue is damaged: {text}")
+    if (refused := _OS_ERROR.search(text)) is not None:  # of the binding's own files; RocksDB says "IO error"
+        return disk.translate(OSError(int(refused[1]), text))
     if lowered.startswith(("invalid argument", "not implemented", "not supported")):
         return ForeignFormat(f"the catalogue was written otherwise: {text}")
     if lowered.startswith(("io error", "busy", "try again", "timed out", "operation", "shutdown", "incomplete")):

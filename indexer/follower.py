@@ -2,8 +2,7 @@
 
 The follower looks at the commit page; only when that moved does it let RocksDB's secondary instance catch up, map
 segments that are new, and take the next version as a whole. The catalogue's own state row names that version, so that
-codes and catalogue are of one commit; a catalogue one commit ahead of the page (the writer is between steps 2 and 4
-of its protocol) is waited for briefly.
+codes and catalogue are of one commit; while page and catalogue do not agree, they are waited for briefly.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from indexer.search import View
 from indexer.segments import Segment, SegmentSpec
 
 _CACHE_BYTES = 8 << 20
-_PAGE_WAIT_S = 0.02
-_PAGE_POLL_S = 0.0002
+_MEET_S = 0.02
+_POLL_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,22 +157,38 @@ class Follower:
         self.now = None
 
     def _follow(self, version: _Version) -> None:
-        sequence, page = _read_page(version)
-        if sequence == version.sequence and self.now is not None:
+        if self.now is not None and _read_page(version)[0] == version.sequence:
             return
-        version.catalogue.catch_up()
-        state = commit_page.unpack(version.catalogue.get("meta", b"state") or b"")
-        deadline = self._clock.monotonic() + _PAGE_WAIT_S
-        while page.reached < state.reached and self._clock.monotonic() < deadline:
-            self._clock.sleep(_PAGE_POLL_S)
-            sequence, page = _read_page(version)
-        behind = page.reached < state.reached  # the writer died there; its next start publishes the page
+        sequence, state, settled = self._meet(version)
         try:
-            view = version.view(page if behind else state)
+            view = version.view(state)
         except FileNotFoundError as error:
             raise Retryable(f"a segment of partition {self.partition} is not there: {error}") from error
-        self.now = Followed(view, version.catalogue, page if behind else state, version.identity)
-        version.sequence = -1 if behind else sequence
+        self.now = Followed(view, version.catalogue, state, version.identity)
+        version.sequence = sequence if settled else -1
+
+    def _meet(self, version: _Version) -> tuple[int, State, bool]:
+        """(the page's sequence, the version to take, whether page and catalogue agree that it is the newest).
+
+        The sequence is that of the page before the catalogue caught up: a page that moved since is looked at by the
+        next refresh. The catalogue may be a commit ahead of the page, which passes; when the writer died in between,
+        its next start makes them agree, and until then the older of the two is the version to take.
+        """
+        deadline = self._clock.monotonic() + _MEET_S
+        while True:
+            sequence, before = _read_page(version)
+            version.catalogue.catch_up()
+            state = commit_page.unpack(version.catalogue.get("meta", b"state") or b"")
+            _, after = _read_page(version)
+            if _position(before) <= _position(state) <= _position(after):
+                return sequence, state, True
+            if self._clock.monotonic() >= deadline:
+                return sequence, min(state, after, key=_position), False
+            self._clock.sleep(_POLL_S)
+
+
+def _position(state: State) -> tuple[int, int]:
+    return state.reached, state.applied
 
 
 def _read_page(version: _Version) -> tuple[int, State]:
