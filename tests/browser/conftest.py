@@ -15,9 +15,9 @@ from tests.discovery.stage import Stage
 MISSING = "no chromium on this machine: install it (Debian: apt-get install -y chromium)"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser, for the session."""
+    """The browser, for a module: while it is open its event loop runs, in which other tests could not run theirs."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert path, MISSING
     with sync_playwright() as playwright:

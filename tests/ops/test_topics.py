@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -99,6 +100,9 @@ def test_a_topic_made_anew_has_another_id(broker: KafkaProcess, topic_prefix: st
     assert topic_id(broker.connection, name) == first
     admin = AdminClient(broker.connection.config())
     admin.delete_topics([name])[name].result(20)
+    deadline = time.monotonic() + 20
+    while name in admin.list_topics(timeout=10).topics:
+        assert time.monotonic() < deadline, "the topic is still there"
     ensure(broker.connection, generation_topics(settings, "g1"))
     assert topic_id(broker.connection, name) != first
 
