@@ -90,6 +90,7 @@ class IndexWorker:
         self._settings = settings or IndexSettings()
         self._owned: dict[Partition, Owned] = {}
         self._is_open = False
+        self._joined = False
         self._attempts = 0
         self._retry_at = 0.0
         self._upkeep_at = 0.0
@@ -124,8 +125,9 @@ class IndexWorker:
         except Retryable as error:
             self._later(error)
         else:
-            self._attempts = 0
-            self._metrics.paused.set(0)
+            if self._joined and all(owned.caught_up for owned in self._owned.values()):
+                self._attempts = 0  # nothing is left on which it could fail
+                self._metrics.paused.set(0)
 
     def _turn(self) -> None:
         if not self._is_open:
@@ -255,6 +257,7 @@ class IndexWorker:
 
     def assigned(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         starts: dict[Partition, int] = {}
+        self._joined = True
         try:
             for partition in partitions:
                 end = self._log.end(partition)
@@ -291,5 +294,5 @@ class IndexWorker:
         self._metrics.paused.set(1)
         self._metrics.error(type(error).__name__)
         log.warning("opening again in %.1f s (attempt %d): %s", pause, self._attempts, error)
-        self._is_open = False
+        self._is_open = self._joined = False
         self._release(list(self._owned))

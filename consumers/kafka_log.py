@@ -137,7 +137,7 @@ class KafkaLog:
     def commit(self, outputs: Sequence[Output], positions: Mapping[Partition, int]) -> None:
         producer, consumer = self._started_producer(), self._started_consumer()
         deadline = self._clock.monotonic() + self._settings.commit_limit_s
-        failures: list[KafkaError] = []
+        failures: list[str] = []
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]
         try:
             producer.begin_transaction()
@@ -287,10 +287,10 @@ class KafkaLog:
             return None
         raise self._broken(error)
 
-    def _produce(self, producer: Producer, output: Output, failures: list[KafkaError], deadline: float) -> None:
+    def _produce(self, producer: Producer, output: Output, failures: list[str], deadline: float) -> None:
         def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
             if error is not None:
-                failures.append(error)
+                failures.append(f"{output.topic}: {error.str()}")
 
         where: dict[str, Any] = {} if output.partition is None else {"partition": output.partition}
         while True:
@@ -370,5 +370,5 @@ def _bytes(data: str | bytes | None) -> bytes:
     return data.encode() if isinstance(data, str) else data
 
 
-def _first(failures: Sequence[KafkaError]) -> str:
-    return failures[0].str() if failures else "the time ran out"
+def _first(failures: Sequence[str]) -> str:
+    return failures[0] if failures else "the time ran out"

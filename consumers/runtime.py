@@ -42,7 +42,7 @@ class RuntimeSettings:
     commit_max: int = 8  # batches in one transaction
     idle_wait_s: float = 0.5
     revoke_limit_s: float = 0.8
-    drain_limit_s: float = 8.0
+    drain_limit_s: float = 7.0
     idle_after_s: float = 2.0  # without a poll, before fetching pauses and only the membership is kept alive
     gauge_every_s: float = 1.0
     dead_letters: bool = True  # only one group dead-letters a topic's events; the others pass over poison
@@ -72,8 +72,9 @@ class Worker:
         )
         self._is_open = False
         self._is_assigned = False
-        self._open_attempts = 0
+        self._failures = 0  # in a row: of opening and of committing, as what is refused is met again after opening
         self._open_at = 0.0
+        self._partitions: int | None = None  # that it was given; None before the group has spoken
         self._gauges_at = 0.0
         self._polled_at = 0.0
         self._broken_in_callback = False
@@ -154,12 +155,11 @@ class Worker:
         except Retryable as error:
             self._broken(error)
             return False
-        self._is_open, self._open_attempts = True, 0
-        self._metrics.paused.set(0)
+        self._is_open = True
         return True
 
     def _take(self) -> None:
-        self._metrics.paused.set(1 if self._window.waiting else 0)
+        self._metrics.paused.set(1 if self._window.waiting or self._failures else 0)
         if self._window.full or self._window.waiting:
             self._window.wait(0.2)
             if self._clock.monotonic() - self._polled_at >= self._settings.idle_after_s:
@@ -185,6 +185,7 @@ class Worker:
         started = self._clock.monotonic()
         outputs = [output for message, outcome in pairs for output in self._outputs(message, outcome)]
         self._log.commit(outputs, positions_after(batches))
+        self._failures = 0
         self._metrics.stage("commit", self._clock.monotonic() - started)
         self._metrics.consumed.inc(len(pairs))
         self._metrics.published.inc(len(outputs))
@@ -211,8 +212,8 @@ class Worker:
     def _broken(self, error: Retryable) -> None:
         self._window.clear()
         self._is_open = self._is_assigned = False
-        self._open_attempts += 1
-        pause = self._settings.backoff.after(self._open_attempts)
+        self._failures += 1
+        pause = self._settings.backoff.after(self._failures)
         self._open_at = self._clock.monotonic() + pause
         self._metrics.rebuilds.inc()
         self._metrics.paused.set(1)
@@ -224,8 +225,12 @@ class Worker:
         if now < self._gauges_at:
             return
         self._gauges_at = now + self._settings.gauge_every_s
-        for (topic, partition), records in self._log.lag().items():
+        lag = self._log.lag()
+        for (topic, partition), records in lag.items():
             self._metrics.lag(topic, partition, records)
+        at_end = self._partitions == 0 or (lag and not any(lag.values()))
+        if self._is_open and at_end and not len(self._window):
+            self._failures = 0  # nothing is left on which it could fail
         oldest = self._window.oldest_ms()
         age = 0.0 if oldest is None else (self._clock.now_ms() - oldest) / 1000
         self._metrics.oldest_seconds.set(max(0.0, age))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from indexer.entries import Row
-from indexer.records import Order, encode, order_of, searched_codes
+from indexer.records import Order, check, encode, order_of, searched_codes
 from indexer.records_pb2 import ObjectRecord
 
 
@@ -126,6 +126,27 @@ def arbitrate(
             codes = searched_codes(logged.record)
             _play(outcome, Winner(logged.record, canonical, codes, order, logged.offset, logged.timestamp_ms), counts)
     return outcomes, counts
+
+
+def check_batch(batch: Sequence[Logged], applied: int, generation: str, bits: int) -> None:
+    """Refuses what could harm the shard; everything else `indexer.records.decode` has looked at.
+
+    Raises:
+        ValueError: the offsets do not ascend from behind `applied`.
+        Poison: a record of another pin, generation or code width.
+    """
+    last = applied
+    for logged in batch:
+        if logged.offset <= last:
+            raise ValueError(f"offset {logged.offset} comes behind {last}")
+        last = logged.offset
+        record = logged.record
+        if record is None:
+            continue
+        codes = [] if record.deleted else [record.codes, *(item.codes for item in record.objects)]
+        fits = all(each and len(each[0].bits) * 8 == bits for each in codes)
+        if not fits or record.pin_id.encode() != logged.key or record.generation != generation:
+            check(record, logged.key, generation=generation, bits=bits)
 
 
 def _play(outcome: Outcome, one: Winner, counts: Counts) -> None:

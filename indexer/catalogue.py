@@ -15,6 +15,11 @@ them into the named errors of indexer/errors.py. Column families, all with raw b
     names      b"l" | b"c" + name -> u64, numbers of labels and categories in the segments' columns
     meta       b"format" -> JSON identity; b"state" -> indexer/commit_page.py
 
+Followers are RocksDB's secondary instances, which have a trap: a family that the writer flushed into a table keeps its
+old values in the follower's memory, in front of that table, when the follower had not read the log to its end before.
+A flush begins a new log first, so a follower is good for as long as the newest log is the one that it was opened with;
+`catch_up` says when it is not. Families are flushed together and seldom, to keep that rare.
+
 A LOCK survives `close()` while a column family object is alive, so the catalogue drops all of them itself.
 """
 
@@ -40,7 +45,6 @@ U64 = struct.Struct(">Q")
 I64 = struct.Struct(">q")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _MIB = 1 << 20
-_MEMORY_BYTES = 32 * _MIB
 _WAL_BYTES = 64 * _MIB
 
 
@@ -56,8 +60,15 @@ def _edge() -> Iterator[None]:
 
 
 def translate(error: Exception) -> DotstreamError:
-    """The named error for one of rocksdict's bare ones, by RocksDB's own status words."""
+    """The named error for one of rocksdict's bare ones: by the system's error number where it writes files of its own,
+    else by RocksDB's status words.
+    """
     text = str(error)
+    refused = _OS_ERROR.search(text)
+    return disk.translate(OSError(int(refused[1]), text)) if refused else _by_status(text, type(error).__name__)
+
+
+def _by_status(text: str, kind: str) -> DotstreamError:
     lowered = text.lower()
     if "lock" in lowered and ("no locks available" in lowered or "resource temporarily unavailable" in lowered):
         return LockHeld(f"the catalogue is open elsewhere: {text}")
@@ -65,21 +76,20 @@ def translate(error: Exception) -> DotstreamError:
         return DiskFull(f"no space for the catalogue: {text}")
     if "corruption" in lowered or "checksum" in lowered:
         return Damaged(f"the catalogue is damaged: {text}")
-    if (refused := _OS_ERROR.search(text)) is not None:  # of the binding's own files; RocksDB says "IO error"
-        return disk.translate(OSError(int(refused[1]), text))
     if lowered.startswith(("invalid argument", "not implemented", "not supported")):
         return ForeignFormat(f"the catalogue was written otherwise: {text}")
     if lowered.startswith(("io error", "busy", "try again", "timed out", "operation", "shutdown", "incomplete")):
         return Retryable(f"the catalogue could not be read or written: {text}")
-    return Damaged(f"the catalogue answered with {type(error).__name__}: {text}")
+    return Damaged(f"the catalogue answered with {kind}: {text}")
 
 
-def _options() -> Options:
+def _options(memory_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     options.set_max_open_files(-1)  # followers keep reading tables that the writer's compaction has replaced
-    options.set_db_write_buffer_size(_MEMORY_BYTES)
+    options.set_db_write_buffer_size(memory_bytes)
+    options.set_atomic_flush(True)
     options.set_max_total_wal_size(_WAL_BYTES)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_MIB)
@@ -90,14 +100,14 @@ def _options() -> Options:
     return options
 
 
-def _family_options(cache: Cache) -> Options:
+def _family_options(cache: Cache, memory_bytes: int) -> Options:
     options = Options(raw_mode=True)
     table = BlockBasedOptions()
     table.set_bloom_filter(10, False)
     table.set_block_cache(cache)
     options.set_block_based_table_factory(table)
     options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(8 * _MIB)
+    options.set_write_buffer_size(memory_bytes)
     return options
 
 
@@ -109,17 +119,27 @@ class Catalogue:
         follow: None opens it for writing; a folder for RocksDB's own log files opens it as a follower that sees
             what the writer has written up to the last `catch_up`.
         cache_bytes: block cache.
+        memory_bytes: what the writer keeps in memory before it flushes all families into tables.
 
     Raises:
         LockHeld, DiskFull, Damaged, ForeignFormat, Retryable: as `translate` tells them apart.
     """
 
-    def __init__(self, path: Path, *, follow: Path | None = None, cache_bytes: int = 32 * _MIB) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        follow: Path | None = None,
+        cache_bytes: int = 32 * _MIB,
+        memory_bytes: int = 32 * _MIB,
+    ) -> None:
         cache = Cache(cache_bytes)
         access = AccessType.read_write() if follow is None else AccessType.secondary(str(follow))
-        families = {name: _family_options(cache) for name in FAMILIES}
+        families = {name: _family_options(cache, memory_bytes) for name in FAMILIES}
+        self._path = path
+        self._log = newest_log(path)
         with _edge():
-            self._db = Rdict(str(path), _options(), families, access)
+            self._db = Rdict(str(path), _options(memory_bytes), families, access)
             self._of: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in FAMILIES}
             self._handles: dict[str, Any] = {name: self._db.get_column_family_handle(name) for name in FAMILIES}
         self._unsynced = WriteOptions()
@@ -218,10 +238,15 @@ class Catalogue:
         with _edge():
             self._db.flush_wal(True)
 
-    def catch_up(self) -> None:
-        """Followers: takes in what the writer has written since."""
+    def catch_up(self) -> bool:
+        """Followers: takes in what the writer has written since.
+
+        Returns:
+            False when the writer has begun a new log since: open a new follower, this one may answer from the past.
+        """
         with _edge():
             self._db.try_catch_up_with_primary()
+        return newest_log(self._path) == self._log
 
     def close(self) -> None:
         """Closes the database and lets go of its lock."""
@@ -247,6 +272,11 @@ class Batch:
     def delete(self, family: str, key: bytes) -> None:
         """Takes a key out."""
         self.raw.delete(key, self._handles[family])
+
+
+def newest_log(path: Path) -> int:
+    """The number of RocksDB's newest write-ahead log in a database's folder; 0 without one."""
+    return max((int(log.stem) for log in path.glob("*.log") if log.stem.isdigit()), default=0)
 
 
 def after(prefix: bytes) -> bytes | None:

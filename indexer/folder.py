@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dotstream.clock import Clock
-from indexer.errors import Damaged, ForeignFormat, LockHeld, NeedsRebuild
+from indexer.errors import Damaged, ForeignFormat, LockHeld, NeedsRebuild, Superseded
 from indexer.segments import sync_folder
 
 FORMAT = 1
@@ -130,6 +130,49 @@ def promote(folder: Path) -> None:
     """Puts what NEXT names in CURRENT's place."""
     (folder / NEXT).replace(folder / CURRENT)
     sync_folder(folder)
+
+
+class Place:
+    """A version folder in use, and the pointer that must go on naming it.
+
+    Attributes:
+        home: the partition's folder.
+        pointer: CURRENT, or NEXT while a rebuild fills the version folder.
+        version: the version folder.
+    """
+
+    def __init__(self, home: Path, pointer: str, version: Path) -> None:
+        self.home = home
+        self.pointer = pointer
+        self.version = version
+        self._stamp = stamp(home / pointer)
+
+    def check(self) -> None:
+        """Looks whether the pointer was changed, and if so whether it names the folder still.
+
+        Raises:
+            Superseded: it names another.
+        """
+        found = stamp(self.home / self.pointer)
+        if found != self._stamp:
+            if named(self.home, self.pointer) != self.version:
+                raise Superseded(f"{self.version} is no longer the state of {self.home}")
+            self._stamp = found
+
+    def promote(self) -> None:
+        """Puts NEXT in the place of CURRENT."""
+        promote(self.home)
+        self.pointer = CURRENT
+        self._stamp = stamp(self.home / CURRENT)
+
+
+def stamp(pointer: Path) -> tuple[int, int] | None:
+    """What changes when a pointer is replaced; None when there is none."""
+    try:
+        found = pointer.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 class Lock:

@@ -7,7 +7,9 @@ codes and catalogue are of one commit; while page and catalogue do not agree, th
 
 from __future__ import annotations
 
+import shutil
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from indexer.segments import Segment, SegmentSpec
 _CACHE_BYTES = 8 << 20
 _MEET_S = 0.02
 _POLL_S = 0.0002
+_MEET_TRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +52,15 @@ class _Version:
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self.path = path
-        self.page = PageFile(path / "commit", writable=False)
-        try:
-            self.catalogue = Catalogue(path / "catalogue", follow=scratch, cache_bytes=_CACHE_BYTES)
-            try:
-                self.identity = folder.read_identity(self.catalogue.get("meta", b"format"))
-            except BaseException:
-                self.catalogue.close()
-                raise
-        except BaseException:
-            self.page.close()
-            raise
+        self._scratch = scratch
+        self._opened = 0
+        with ExitStack() as undo:
+            self.page = PageFile(path / "commit", writable=False)
+            undo.callback(self.page.close)
+            self.catalogue = self._open()
+            undo.callback(self.catalogue.close)
+            self.identity = folder.read_identity(self.catalogue.get("meta", b"format"))
+            undo.pop_all()
         identity = self.identity
         self.spec = SegmentSpec(
             identity.generation,
@@ -70,6 +71,24 @@ class _Version:
         )
         self.segments: list[Segment] = []
         self.sequence = -1
+
+    def catch_up(self) -> bool:
+        """Brings the catalogue up to what the writer wrote. False when a new one had to be opened for it.
+
+        The one left behind stays open for queries that still hold it.
+        """
+        if self.catalogue.catch_up():
+            return True
+        self.catalogue = self._open()
+        return False
+
+    def _open(self) -> Catalogue:
+        self._opened += 1
+        self._scratch.mkdir(exist_ok=True)
+        scratch = self._scratch / str(self._opened)
+        opened = Catalogue(self.path / "catalogue", follow=scratch, cache_bytes=_CACHE_BYTES)
+        shutil.rmtree(self._scratch / str(self._opened - 1), ignore_errors=True)
+        return opened
 
     def view(self, state: State) -> View:
         """The codes of a state; maps segments that were not mapped yet."""
@@ -109,11 +128,11 @@ class Follower:
             Damaged, ForeignFormat: it cannot be read.
         """
         with self._mutex:
-            stamp = self._pointer()
-            if stamp != self._stamp:
+            found = folder.stamp(self._home / CURRENT)
+            if found != self._stamp:
                 self._stamp = None
                 self._reopen()
-                self._stamp = stamp
+                self._stamp = found
             if self._version is None:
                 return
             try:
@@ -134,13 +153,6 @@ class Follower:
             self._version.page.close()
             self._version.catalogue.close()
             self._version = None
-
-    def _pointer(self) -> tuple[int, int] | None:
-        try:
-            found = (self._home / CURRENT).stat()
-        except FileNotFoundError:
-            return None
-        return found.st_ino, found.st_mtime_ns
 
     def _reopen(self) -> None:
         """Follows what CURRENT names. The version left behind stays open for queries that still hold it."""
@@ -175,9 +187,10 @@ class Follower:
         its next start makes them agree, and until then the older of the two is the version to take.
         """
         deadline = self._clock.monotonic() + _MEET_S
-        while True:
+        for _ in range(_MEET_TRIES):
             sequence, before = _read_page(version)
-            version.catalogue.catch_up()
+            if not version.catch_up():
+                continue
             state = commit_page.unpack(version.catalogue.get("meta", b"state") or b"")
             _, after = _read_page(version)
             if _position(before) <= _position(state) <= _position(after):
@@ -185,6 +198,7 @@ class Follower:
             if self._clock.monotonic() >= deadline:
                 return sequence, min(state, after, key=_position), False
             self._clock.sleep(_POLL_S)
+        raise Retryable(f"the writer of partition {self.partition} begins new logs faster than they can be followed")
 
 
 def _position(state: State) -> tuple[int, int]:

@@ -20,6 +20,7 @@ MAGIC = b"DSPAGE\x00\x01"
 COPY_BYTES = 4096
 _PREFIX = struct.Struct("<8sI")
 _BODY = struct.Struct("<IQ")
+_READ_TRIES = 20
 MAX_PAYLOAD = COPY_BYTES - _PREFIX.size - _BODY.size
 
 
@@ -60,9 +61,15 @@ class PageFile:
         self._map[at : at + len(copy)] = copy
 
     def read(self) -> tuple[int, bytes] | None:
-        """The newest whole copy as (sequence, payload); None when neither is whole."""
-        copies = [found for at in (0, COPY_BYTES) if (found := self._copy(at))]
-        return max(copies) if copies else None
+        """The newest whole copy as (sequence, payload); None when neither is whole.
+
+        Two writes that fall into one reading can make both copies look torn, hence the repetitions.
+        """
+        for _ in range(_READ_TRIES):
+            copies = [found for at in (0, COPY_BYTES) if (found := self._copy(at))]
+            if copies:
+                return max(copies)
+        return None
 
     def _copy(self, at: int) -> tuple[int, bytes] | None:
         magic, crc = _PREFIX.unpack_from(self._map, at)

@@ -26,7 +26,7 @@ from indexer.catalogue import I64, U64, Catalogue
 from indexer.code_files import CodeFiles
 from indexer.commit_page import State
 from indexer.errors import NeedsRebuild
-from indexer.folder import CURRENT, NEXT, Identity, Lock
+from indexer.folder import CURRENT, NEXT, Identity, Lock, Place
 from indexer.pages import PageFile
 from indexer.search import place_of, slot_of
 from indexer.segments import LIVE, Segment, SegmentSpec
@@ -40,16 +40,14 @@ class Opened:
     """A shard's version folder, held and recovered.
 
     Attributes:
-        version: the folder.
-        pointer: CURRENT, or NEXT while a rebuild fills it.
+        place: the folder, and the pointer that names it.
         files: the segments.
         state: as committed.
         page: open for writing, not yet published.
         damaged: slots that wait for their record.
     """
 
-    version: Path
-    pointer: str
+    place: Place
     lock: Lock
     catalogue: Catalogue
     identity: Identity
@@ -163,7 +161,7 @@ def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps) 
         state, damaged = recover(catalogue, files, state, at)
         page = PageFile(version / "commit", writable=True)
         undo.pop_all()
-    return Opened(version, pointer, lock, catalogue, identity, files, state, page, damaged)
+    return Opened(Place(version.parent, pointer, version), lock, catalogue, identity, files, state, page, damaged)
 
 
 def recover(catalogue: Catalogue, files: CodeFiles, state: State, at: Steps) -> tuple[State, frozenset[int]]:

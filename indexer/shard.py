@@ -30,7 +30,7 @@ from dotstream.clock import Clock
 from dotstream.errors import Retryable
 from indexer import folder, recovery
 from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
-from indexer.arbitration import Counts, Logged, Outcome, arbitrate
+from indexer.arbitration import Counts, Logged, Outcome, arbitrate, check_batch
 from indexer.catalogue import U64, Catalogue
 from indexer.commit_page import State
 from indexer.disk import disk
@@ -39,7 +39,7 @@ from indexer.errors import LockHeld, NeedsRebuild, Superseded
 from indexer.flights import Flights
 from indexer.folder import CURRENT, Identity
 from indexer.generations import check_name
-from indexer.records import Order, check
+from indexer.records import Order
 from indexer.records_pb2 import ObjectRecord
 from indexer.recovery import held, open_shard
 from indexer.search import View
@@ -88,9 +88,8 @@ class Shard:
     After any error but `Poison` and `ValueError` the shard takes no further batch: close it and open it again.
     """
 
-    def __init__(self, home: Path, opened: recovery.Opened, *, clock: Clock, null_retention_ms: int, at: Steps) -> None:
+    def __init__(self, opened: recovery.Opened, *, clock: Clock, null_retention_ms: int, at: Steps) -> None:
         """Use `Shard.open`."""
-        self._home = home
         self._opened = opened
         self._catalogue = opened.catalogue
         self._state = opened.state
@@ -107,7 +106,6 @@ class Shard:
         self._synced_at = clock.monotonic()
         self._usable = True
         self._closed = False
-        self._pointer_stamp = self._stamp()
         self._publish()
 
     @classmethod
@@ -157,7 +155,7 @@ class Shard:
         with disk():
             opened = open_shard(folder, wanted, clock=clock, lock_limit_s=lock_limit_s, rebuild=rebuild, at=at)
             try:
-                return cls(folder, opened, clock=clock, null_retention_ms=null_retention_ms, at=at)
+                return cls(opened, clock=clock, null_retention_ms=null_retention_ms, at=at)
             except BaseException:
                 opened.close()
                 raise
@@ -177,7 +175,7 @@ class Shard:
     @property
     def building(self) -> bool:
         """Whether this is a rebuild that `promote` has not put in place."""
-        return self._opened.pointer != CURRENT
+        return self._opened.place.pointer != CURRENT
 
     @property
     def damaged_slots(self) -> int:
@@ -221,7 +219,8 @@ class Shard:
         with self._mutex, disk():
             self._check_usable()
             fresh = [logged for logged in batch if logged.offset > self._state.applied]
-            self._check_batch(fresh)
+            identity = self._opened.identity
+            check_batch(fresh, self._state.applied, identity.generation, identity.bits)
             counts = Counts()
             if fresh:
                 self._usable = False
@@ -283,39 +282,14 @@ class Shard:
             self._damaged -= {slot for slot, _, _ in staged.rewrites} | set(staged.deaths)
         self._flights.settle(outcomes)
 
-    def _check_batch(self, fresh: Sequence[Logged]) -> None:
-        """Offsets ascend, and no record could harm the shard; everything else `decode` has looked at."""
-        last = self._state.applied
-        identity = self._opened.identity
-        width = identity.bits // 8
-        for logged in fresh:
-            if logged.offset <= last:
-                raise ValueError(f"offset {logged.offset} comes behind {last}")
-            last = logged.offset
-            record = logged.record
-            if record is None:
-                continue
-            if record.pin_id.encode() != logged.key or record.generation != identity.generation:
-                check(record, logged.key, generation=identity.generation, bits=identity.bits)
-            codes = [] if record.deleted else [record.codes, *(item.codes for item in record.objects)]
-            if any(not each or len(each[0].bits) != width for each in codes):
-                check(record, logged.key, generation=identity.generation, bits=identity.bits)
-
     def _check_usable(self) -> None:
         if self._closed or not self._usable:
             raise Retryable("the shard was closed or failed in a commit; open it again")
-        if self._stamp() != self._pointer_stamp:
-            self._pointer_stamp = self._stamp()
-            if folder.named(self._home, self._opened.pointer) != self._opened.version:
-                self._usable = False
-                raise Superseded(f"{self._opened.version} is no longer the state of {self._home}")
-
-    def _stamp(self) -> tuple[int, int]:
         try:
-            found = (self._home / self._opened.pointer).stat()
-        except FileNotFoundError:
-            return (0, 0)
-        return found.st_ino, found.st_mtime_ns
+            self._opened.place.check()
+        except Superseded:
+            self._usable = False
+            raise
 
     def _write_state(self, state: State) -> None:
         batch = self._catalogue.batch()
@@ -378,12 +352,11 @@ class Shard:
             self._write_state(replace(self._state, building=False))
             self._catalogue.sync()
             self._at("promoting")
-            folder.promote(self._home)
-            self._opened.pointer = CURRENT
-            self._pointer_stamp = self._stamp()
+            place = self._opened.place
+            place.promote()
             self._at("promoted")
-            with suppress(LockHeld), held(self._home, self._clock, 0):
-                folder.clear_left_overs(self._home)  # else the next opening does it
+            with suppress(LockHeld), held(place.home, self._clock, 0):
+                folder.clear_left_overs(place.home)  # else the next opening does it
 
     def close(self) -> None:
         """Syncs where it can, and lets go of the folder."""
@@ -490,6 +463,4 @@ class Shard:
     def _check_usable_for_queries(self) -> None:
         if self._closed:
             raise Retryable("the shard is closed")
-        if self._stamp() != self._pointer_stamp:
-            with self._mutex:
-                self._check_usable()
+        self._opened.place.check()

@@ -214,7 +214,7 @@ class Worker(Section):
     slot: Annotated[int, Field(ge=0)] = Field(default=0, description="number of this worker among those of its role")
     metrics_host: str = Field(default="127.0.0.1", description="address of /metrics, /healthz and /readyz")
     metrics_port: Port = Field(default=0, description="their port; 0: a free one, which the log names")
-    drain_s: Seconds = Field(default=8.0, description="time to finish what is in flight on SIGTERM")
+    drain_s: Seconds = Field(default=7.0, description="time to finish what is in flight on SIGTERM")
 
 
 class SettingsModel(BaseModel):

@@ -75,12 +75,21 @@ def translate(error: KafkaError | KafkaException | BaseException) -> DotstreamEr
     if not isinstance(cause, KafkaError):
         return Retryable(f"the Kafka client failed: {error}")
     text = f"Kafka says {cause.name()}: {cause.str()}"
-    kind = ERRORS.get(cause.code(), Retryable)
+    kind = ERRORS.get(_code_of(cause), Retryable)
     if kind is not Fenced and (cause.fatal() or cause.txn_requires_abort()):
         return RebuildClient(text)
     if kind is Poison:
         return Poison("refused_by_kafka", text)
     return kind(text)
+
+
+def _code_of(error: KafkaError) -> int:
+    """The code that decides. A consumer's fatal error hides the code of its cause behind the library's words for it."""
+    if error.code() == KafkaError._FATAL:
+        for code in _BY_KIND[Fenced]:
+            if KafkaError(code).str() in error.str():
+                return code
+    return int(error.code())
 
 
 def _codes(*names: str) -> tuple[int, ...]:

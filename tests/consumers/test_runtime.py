@@ -48,6 +48,13 @@ def cluster_of(values: Sequence[bytes]) -> MemoryCluster:
     return cluster
 
 
+def worker_on_clock(cluster: MemoryCluster, clock: ManualClock) -> tuple[Worker, CollectorRegistry]:
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics("test", registry)
+    log = MemoryLog(cluster, ["in"], "group")
+    return Worker(log, Echo(), InlineExecutor(), clock, metrics, settings=SETTINGS), registry
+
+
 def worker_on(cluster: MemoryCluster, echo: Echo | None = None) -> tuple[Worker, MemoryLog, CollectorRegistry]:
     registry = CollectorRegistry()
     log = MemoryLog(cluster, ["in"], "group")
@@ -87,6 +94,32 @@ def test_away_models_delay_but_lose_nothing() -> None:
     worker, _, _ = worker_on(cluster, Echo(away=5))
     run(worker, cluster, 4)
     assert [m.value for m in cluster.all("out")] == [b"a", b"b", b"c", b"d"]
+
+
+def test_a_commit_that_is_refused_again_and_again_is_tried_ever_more_rarely() -> None:
+    """Opening and reading succeed each time; that must neither reset the pauses nor call the worker well."""
+    cluster = cluster_of([b"bad"])
+    refused = 0
+
+    def fault(step: str) -> None:
+        nonlocal refused
+        if step == "before commit":
+            refused += 1
+            raise LogBroken("the topic refuses")
+
+    cluster.fault = fault
+    clock = ManualClock()
+    worker, registry = worker_on_clock(cluster, clock)
+    started = clock.monotonic()
+    while refused < 8:
+        worker.step()
+    assert clock.monotonic() - started >= 0.1 + 0.2 + 0.4 + 0.8 + 1.0 + 1.0 + 1.0
+    assert registry.get_sample_value("dotstream_paused", {"role": "test"}) == 1
+    cluster.fault = lambda step: None
+    while ("group", ("in", 0)) not in cluster.positions:
+        worker.step()
+    worker.step()
+    assert registry.get_sample_value("dotstream_paused", {"role": "test"}) == 0
 
 
 @settings(max_examples=200, deadline=None)

@@ -82,26 +82,35 @@ def settle(stack: RunningStack, ledger: Ledger, limit_s: float = SETTLE_LIMIT_S)
     """Waits until every acknowledged event has its record, dots follow the winners and nothing is left to arbitrate."""
     stack.wait_ready(limit_s)
     found: list[World] = []
+    missing = ["everything"]
 
     def caught_up() -> bool:
         found[:] = [world_of(stack)]
-        return is_settled(found[0], ledger)
+        missing[:] = [unsettled(found[0], ledger)]
+        return not missing[0]
 
-    stack.until("every event has taken effect", caught_up, limit_s, every_s=0.3)
+    try:
+        stack.until("every event has taken effect", caught_up, limit_s, every_s=0.3)
+    except AssertionError as error:
+        raise AssertionError(f"still missing: {missing[0]}\n{error}") from None
     return found[0]
 
 
-def is_settled(world: World, ledger: Ledger) -> bool:
-    dots = {pin: (winner.version, winner.deleted) for pin, winner in ledger.expected().items()}
-    if world.dots != dots:
-        return False
-    if len(world.dead.all()) < ledger.letters().total():
-        return False
+def unsettled(world: World, ledger: Ledger) -> str:
+    """What has still to happen before the state can be that of the ledger; empty when it may be compared."""
     written = Counter(record_effects(world.objects, "vision"))
-    if any(written[key] < count for key, count in ledger.effects().items()):
-        return False
+    if lacking := ledger.effects() - written:
+        return f"records of {lacking.total()} events: {sorted(lacking)[:10]}"
+    if len(world.dead.all()) < ledger.letters().total():
+        return f"{ledger.letters().total() - len(world.dead.all())} dead letters"
     last = {record.pin_id: record for record in records_of(world.objects, GENERATION)}
-    return last == winners_of(world.objects, GENERATION)
+    winners = winners_of(world.objects, GENERATION)
+    if stale := [pin for pin, record in winners.items() if last[pin] != record]:
+        return f"arbitration of {stale[:10]}"
+    dots = {pin: (winner.version, winner.deleted) for pin, winner in ledger.expected().items()}
+    if wrong := {pin: (world.dots.get(pin), dot) for pin, dot in dots.items() if world.dots.get(pin) != dot}:
+        return f"dots (found, expected): {dict(list(wrong.items())[:10])}"
+    return ""
 
 
 def record_effects(objects: Committed, role: str) -> list[tuple[str, int, bool]]:

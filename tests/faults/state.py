@@ -81,23 +81,25 @@ def source_of(message: Message) -> str:
     return headers_of(message).get("ce_source", b"").decode()
 
 
-def lag_of(connection: KafkaConnection, group: str, topic: str) -> int:
-    """Records between a group's committed positions and the ends of the topic, transaction marks included."""
-    config = {"group.id": group, "enable.auto.commit": False}
-    consumer = Consumer(connection.config(**config))
+def positions_of(connection: KafkaConnection, group: str, topic: str) -> dict[int, tuple[int, int]]:
+    """Partition -> (where a group goes on reading, end of the partition)."""
+    consumer = Consumer(connection.config(**{"group.id": group, "enable.auto.commit": False}))
     try:
         numbers = consumer.list_topics(topic, timeout=LIMIT_S).topics[topic].partitions
         places = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=LIMIT_S)
-        behind = 0
+        found = {}
         for place in places:
-            low, high = consumer.get_watermark_offsets(TopicPartition(topic, place.partition), timeout=LIMIT_S) or (
-                0,
-                0,
-            )
-            behind += max(0, high - max(low, place.offset))
-        return behind
+            where = TopicPartition(topic, place.partition)
+            low, high = consumer.get_watermark_offsets(where, timeout=LIMIT_S) or (0, 0)
+            found[place.partition] = max(low, place.offset), high
+        return found
     finally:
         consumer.close()
+
+
+def lag_of(connection: KafkaConnection, group: str, topic: str) -> int:
+    """Records between a group's committed positions and the ends of the topic, transaction marks included."""
+    return sum(end - position for position, end in positions_of(connection, group, topic).values())
 
 
 def members_of(connection: KafkaConnection, group: str) -> dict[str, str]:

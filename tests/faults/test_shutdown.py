@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -68,7 +69,7 @@ def test_nothing_is_left_behind(tmp_path: Path, seed: int, how: signal.Signals) 
         publish(stack, Ledger(seed, fresh=True), EVENTS)
         started = family(stack.process.pid)
         assert len(started) >= 12, "supervisor, guard, broker, Triton with its stubs, four workers, API"
-        regions = set(shared_memory())
+        regions = shared_memory(stack)
         assert regions, "Triton's shared memory"
         begun = time.monotonic()
         stack.process.send_signal(how)
@@ -79,9 +80,11 @@ def test_nothing_is_left_behind(tmp_path: Path, seed: int, how: signal.Signals) 
         print(f"{how.name}: all {len(started)} processes were gone after {time.monotonic() - begun:.1f} s")
         assert not mentioning(str(tmp_path / "data"))
     if how != signal.SIGKILL:
-        assert not regions & set(shared_memory()), "shared memory is left"
+        assert not regions & {path.name for path in Path("/dev/shm").iterdir()}, "shared memory is left"
 
 
-def shared_memory() -> list[str]:
-    """Regions of Triton servers; another test's may be among them."""
-    return [path.name for path in Path("/dev/shm").glob("dotstream-*")]
+def shared_memory(stack: RunningStack) -> set[str]:
+    """Regions of this stack's Triton, and those through which vision hands it pictures."""
+    notes = json.loads((stack.data / "triton" / "triton.json").read_text())
+    whose = (notes["prefix"], f"dotstream-pictures-{stack.pid('vision')}-")
+    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(whose)}

@@ -173,6 +173,8 @@ def test_a_torn_commit_page_is_written_anew(version: Path) -> None:
         ("IO error: No space left on device: While appending to file: /x/1.log", DiskFull),
         ("IO error: While open a file for random read: /x/1.sst: Too many open files", Retryable),
         ("IO error: While appending to file: /x/1.log: Input/output error", Retryable),
+        ("File too large (os error 27)", Retryable),
+        ("No space left on device (os error 28)", DiskFull),
         ("Corruption: block checksum mismatch", Damaged),
         ("Invalid argument: Column families not opened: more", ForeignFormat),
         ("something that nobody has seen yet", Damaged),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -330,3 +332,79 @@ def test_a_closed_reader_refuses(index: Index) -> None:
     index.readers.remove(reader)
     with pytest.raises(Retryable):
         reader.pin("a")
+
+
+# A writer that dies, and many askers at once.
+
+
+@pytest.mark.parametrize("step", ["codes written", "batch written", "deaths stored", "page published"])
+def test_a_writer_dies_inside_a_commit_under_a_reader(index: Index, step: str) -> None:
+    """Before its commit point the reader stays where it was; behind it, it goes on once the writer is back."""
+    reader = index.reader()
+    stopping = False
+
+    def at(name: str) -> None:
+        if stopping and name == step:
+            raise KeyboardInterrupt(name)
+
+    partition = partition_of(b"a", PARTITIONS)
+    index.shard(partition, at=at)
+    index.put(live("a"))
+    reader.refresh()
+    stopping = True
+    with pytest.raises(KeyboardInterrupt):
+        index.shards[partition].apply([Logged(1, b"a", live("a", 2), 0)])
+    index.shards.pop(partition).abandon()
+    stopping = False
+    reader.refresh()
+    entry = reader.pin("a")
+    assert entry is not None
+    assert entry.record.version == (2 if step == "page published" else 1)
+    # Codes of a version whose page was not published are not searched; the old ones may have lost their pin already.
+    assert {hit.record.version for hit in reader.search(bytes(8), 9).hits} <= {entry.record.version}
+    index.shard(partition)
+    reader.refresh()
+    committed = 1 if step == "codes written" else 2
+    assert {hit.record.version for hit in reader.search(bytes(8), 9).hits} == {committed}
+
+
+def test_searches_in_threads_while_data_comes_in(index: Index) -> None:
+    """Every result of every thread is that of the versions that its watermark names."""
+    log = [logged for logged in random_log(Random(23), 400, pins=60) if logged.record is not None]
+    homes = [partition_of(logged.key, PARTITIONS) for logged in log]
+    for partition in range(PARTITIONS):
+        index.shard(partition)
+    reader = index.reader()
+    reader.refresh()
+    done = threading.Event()
+
+    def ask(seed: int) -> list[tuple[bytes, dict[int, int], list[tuple[int, str, int | None]]]]:
+        random = Random(seed)
+        seen: list[tuple[bytes, dict[int, int], list[tuple[int, str, int | None]]]] = []
+        while not done.is_set() or not seen:
+            query = random.randbytes(8)
+            if random.random() < 0.5:
+                reader.refresh()
+            result = reader.search(query, 6)
+            found = [(hit.distance, hit.pin_id, hit.object_index) for hit in result.hits]
+            seen.append((query, result.watermark, found))
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask, seed) for seed in range(3)]
+        try:
+            for logged in log:
+                assert logged.record is not None
+                index.put(logged.record)
+        finally:
+            done.set()
+        results = [one for future in asking for one in future.result(timeout=60)]
+    assert len(results) >= 3
+    for query, watermark, found in results:
+        oracle = Oracle()
+        counted = dict.fromkeys(range(PARTITIONS), -1)
+        for logged, home in zip(log, homes, strict=True):
+            counted[home] += 1
+            if counted[home] <= watermark[home]:
+                oracle.apply([logged])
+        assert found == oracle.nearest(query, 6)

@@ -57,6 +57,12 @@ def test_a_fatal_or_abortable_error_asks_for_a_new_client_whatever_its_code() ->
     assert isinstance(translate(KafkaError(CODES["_FENCED"], fatal=True)), Fenced)
 
 
+def test_a_fenced_consumer_is_known_by_the_words_in_its_fatal_error() -> None:
+    words = KafkaError(CODES["FENCED_INSTANCE_ID"]).str()
+    assert isinstance(translate(KafkaError(CODES["_FATAL"], f"Fatal error: {words}: Fatal consumer error")), Fenced)
+    assert isinstance(translate(KafkaError(CODES["_FATAL"], "Fatal error: another")), RebuildClient)
+
+
 def test_what_carries_no_kafka_error_may_be_tried_again() -> None:
     assert type(translate(KafkaException("no code"))) is Retryable
 
