@@ -34,6 +34,8 @@ from producers.kafka import KafkaConnection
 
 ROLES = ("takedowns", "index", "dots", "vision")
 FREE_BYTES = 512 << 20
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "67108864"}
+"""glibc otherwise keeps an arena for each thread, and in each what the largest picture had taken."""
 LOOK_EVERY_S = 2.0  # at Triton's processes
 CANARY_EVERY = 8  # looks: an inference of each model
 Progress = Callable[[str], None]
@@ -190,7 +192,7 @@ class LocalStack:
         log = self.data / "logs" / f"{name}.log"
 
         def start() -> Running:
-            environment = child_environment(self._loaded, self._for_children())
+            environment = {**MALLOC, **child_environment(self._loaded, self._for_children())}
             return spawn([sys.executable, "-m", "ops.cli", *arguments], log, environment)
 
         def wait_ready(running: Running, limit_s: float) -> None:
