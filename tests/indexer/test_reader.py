@@ -15,6 +15,7 @@ from dotstream.errors import Retryable
 from indexer.arbitration import Logged
 from indexer.errors import Damaged, ForeignFormat, LeaseExpired, LockHeld, SearchTimeout
 from indexer.folder import CURRENT
+from indexer.follower import Follower
 from indexer.leases import LeaseFile, read_leases
 from indexer.partition import partition_of
 from indexer.reader import IndexReader, IndexSize
@@ -279,6 +280,27 @@ def test_a_takedown_waits_for_durability_and_for_every_leased_reader(index: Inde
     assert taking.takedown_complete(["a", "b"])
     with pytest.raises(LeaseExpired):
         idle.search(bytes(8), 5)
+
+
+def test_a_takedown_waits_for_a_reader_that_is_just_coming_back(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease stands before it reads the pages, so that what it reads is either new or waited for."""
+    taking, lapsed = index.reader("taking"), index.reader("lapsed")
+    index.put(live("a"))
+    lapsed.refresh()
+    index.clock.sleep(LEASE_S)
+    index.put(dead("a", 2))
+    index.sync()
+    complete: list[bool] = []
+
+    def refresh(follower: Follower) -> None:
+        monkeypatch.undo()
+        complete.append(taking.takedown_complete(["a"]))
+        follower.refresh()
+
+    monkeypatch.setattr(Follower, "refresh", refresh)
+    lapsed.refresh()
+    assert complete == [False]
+    assert taking.takedown_complete(["a"])
 
 
 def test_a_takedown_does_not_wait_for_a_closed_reader(index: Index) -> None:

@@ -80,6 +80,17 @@ def test_a_late_older_event_does_not_bring_a_deleted_pin_back(tmp_path: Path) ->
     shard.close()
 
 
+def test_the_same_record_again_changes_nothing(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path)
+    record = live("a")
+    shard.apply(log_of([("a", record)]))
+    before = shard.pin("a")
+    applied = shard.apply(log_of([("a", record), ("a", record)], start=5))
+    assert (applied.repeated, applied.live, applied.offset) == (2, 0, 6)
+    assert shard.pin("a") == before
+    shard.close()
+
+
 def test_what_was_applied_is_skipped(tmp_path: Path) -> None:
     shard = open_shard(tmp_path)
     log = log_of([("a", live("a")), ("b", live("b")), ("c", live("c"))])
