@@ -138,17 +138,22 @@ def _codes(record: ObjectRecord) -> list[bytes]:
     return [code for _, code in searched_codes(record)]
 
 
-def test_lost_codes_rewind_to_the_durable_offset_and_hide_until_replayed(tmp_path: Path) -> None:
-    log = log_of([(f"pin-{n}", live(f"pin-{n}")) for n in range(6)])
+def lost(tmp_path: Path, log: list[Logged], synced: int) -> Shard:
+    """A shard that lost every code behind a sync, opened again."""
     shard = open_shard(tmp_path / "shard")
-    shard.apply(log[:3])
+    shard.apply(log[:synced])
     shard.sync()
     shutil.copytree(tmp_path / "shard", tmp_path / "synced")
-    shard.apply(log[3:])
+    shard.apply(log[synced:])
     shard.abandon()
     for path in (tmp_path / "synced").rglob("*.codes"):
         shutil.copy(path, tmp_path / "shard" / path.relative_to(tmp_path / "synced"))
-    shard = open_shard(tmp_path / "shard")
+    return open_shard(tmp_path / "shard")
+
+
+def test_lost_codes_rewind_to_the_durable_offset_and_hide_until_replayed(tmp_path: Path) -> None:
+    log = log_of([(f"pin-{n}", live(f"pin-{n}")) for n in range(6)])
+    shard = lost(tmp_path, log, 3)
     assert (shard.applied_offset, shard.durable_offset, shard.damaged_slots) == (2, 2, 6)
     assert shard.verify() == ["6 codes wait for a replay"]
     assert {hit.pin_id for hit in shard.search(Query(bytes(8), 50)).hits} == {"pin-0", "pin-1", "pin-2"}
@@ -159,4 +164,38 @@ def test_lost_codes_rewind_to_the_durable_offset_and_hide_until_replayed(tmp_pat
     assert shard.damaged_slots == 4
     shard.apply(log[4:])
     hold_against(shard, Oracle().apply(log))
+    shard.close()
+
+
+def test_lost_codes_of_a_record_that_was_compacted_away_are_given_up_for_a_newer_one(tmp_path: Path) -> None:
+    log = log_of([("a", live("a")), ("b", live("b"))])
+    shard = lost(tmp_path, log, 1)
+    newer = log_of([("b", live("b", 2))], start=2)
+    shard.apply(newer)
+    for _ in range(2):
+        assert shard.damaged_slots == 0
+        hold_against(shard, Oracle().apply([*log, *newer]))
+        shard.close()
+        shard = open_shard(tmp_path / "shard")
+    shard.close()
+
+
+def test_a_winner_whose_codes_are_lost_is_published_again_only_once_it_was_replayed(tmp_path: Path) -> None:
+    log = log_of([("a", live("a")), ("b", live("b", 2)), ("b", live("b", 1))])
+    shard = lost(tmp_path, log, 1)
+    assert shard.damaged_slots == 2
+    assert shard.pending() == []
+    shard.apply(log[1:])
+    assert [pin_id for pin_id, _ in shard.pending()] == ["b"]
+    shard.close()
+
+
+def test_recorded_deaths_are_forgotten_once_they_are_on_the_disk(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path)
+    for version in range(1, 10):
+        shard.apply(log_of([("a", live("a", version))], start=version))
+    for expected in (16, 0):
+        with shard._catalogue.scan("deaths") as found:
+            assert len(list(found)) == expected
+        shard.sync()
     shard.close()
