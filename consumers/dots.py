@@ -194,6 +194,7 @@ class DotsProcessor:
             type=DOT_TYPE,
             time_ms=decided.decided_at,
             traceparent=child_traceparent(read_traceparent(message.headers)),
+            subject=decided.pin_id,
         )
         value = decided.SerializeToString(deterministic=True)
         return Output(self._topic, decided.pin_id.encode(), value, tuple(headers))

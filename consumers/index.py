@@ -44,6 +44,7 @@ class IndexSettings:
     idle_wait_s: float = 0.5
     sync_wait_s: float = 0.05  # while something is unsynced
     upkeep_every_s: float = 1.0
+    hint_every_s: float = 10.0  # between commits of the group's offset, which only tools read
     tombstone_retention_s: float = 7 * 86_400.0  # at least the longest retention of any topic that may hold the pin
     tombstones_max: int = 1_000
     dead_size_limit: int = 2 * 1_048_576 + 65_536
@@ -94,12 +95,15 @@ class IndexWorker:
         self._attempts = 0
         self._retry_at = 0.0
         self._upkeep_at = 0.0
+        self._hint_at = 0.0
+        self._hinted: dict[Partition, int] = {}
+        self._last_applied_ms = 0
         self._failure: Exception | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether every assigned shard has been read to the end that the topic had when it was assigned."""
-        return self._is_open and bool(self._owned) and all(owned.caught_up for owned in self._owned.values())
+        """Whether the group has spoken, and every shard is read to the end that its topic had when it was assigned."""
+        return self._is_open and self._joined and all(owned.caught_up for owned in self._owned.values())
 
     def run(self, stop: Callable[[], bool]) -> None:
         """Steps until `stop` says so, then syncs and closes every shard.
@@ -208,6 +212,7 @@ class IndexWorker:
 
     def _count(self, applied: Sequence[Logged]) -> None:
         self._metrics.consumed.inc(len(applied))
+        self._last_applied_ms = applied[-1].timestamp_ms
         now = self._clock.now_ms()
         for logged in applied:
             if logged.record is not None and not logged.record.deleted:
@@ -225,8 +230,9 @@ class IndexWorker:
                 outputs += self._winners(owned.shard, topic, number, published)
                 outputs += self._nulls(owned.shard, topic, number, published)
         positions = {source: owned.shard.applied_offset + 1 for source, owned in self._owned.items()}
-        if outputs:
+        if outputs or (positions != self._hinted and self._clock.monotonic() >= self._hint_at):
             self._log.commit(outputs, positions)
+            self._hinted, self._hint_at = positions, self._clock.monotonic() + self._settings.hint_every_s
             self._metrics.published.inc(len(outputs))
         for confirm in published:
             confirm()
@@ -246,8 +252,11 @@ class IndexWorker:
         return [Output(topic, pin_id.encode(), None, partition=number) for pin_id in due]
 
     def _gauges(self) -> None:
-        for (topic, partition), records in self._log.lag().items():
+        lag = self._log.lag()
+        for (topic, partition), records in lag.items():
             self._metrics.lag(topic, partition, records)
+        behind_ms = self._clock.now_ms() - self._last_applied_ms if any(lag.values()) and self._last_applied_ms else 0
+        self._metrics.oldest_seconds.set(max(0, behind_ms) / 1000)
         for (_, number), owned in self._owned.items():
             shard = owned.shard
             offsets = {"applied": shard.applied_offset, "durable": shard.durable_offset}
@@ -271,6 +280,7 @@ class IndexWorker:
         return starts
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
+        self._metrics.forget_lag()
         self._release(partitions)
 
     def lost(self, partitions: Sequence[Partition]) -> None:

@@ -29,6 +29,9 @@ from producers.kafka import KafkaConnection, translate
 
 log = logging.getLogger(__name__)
 
+STASH_MAX = 64
+"""Messages that come while only the membership is kept alive; with so many in hand, fetching is paused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -85,6 +88,7 @@ class KafkaLog:
         self._producer: Producer | None = None
         self._paused = False
         self._stashed: list[Message] = []
+        self._revokes = 0
         self._positions: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self._met: dict[Partition, int] = {}
@@ -114,19 +118,23 @@ class KafkaLog:
         if self._paused:
             consumer.resume(consumer.assignment())
             self._paused = False
-        taken, self._stashed = self._stashed, []
-        if taken:
+        if self._stashed:
+            taken, self._stashed = self._stashed[:limit], self._stashed[limit:]
             return taken
         first = self._guard(lambda: consumer.poll(wait_s))
         self._raise_if_fatal()
         if first is None:
             return []
+        revokes = self._revokes
         rest = self._guard(lambda: consumer.consume(limit - 1, 0.0)) if limit > 1 else []
+        if self._revokes != revokes:
+            # The first message may be of a partition that is another's by now; what comes back starts where committed.
+            raise LogBroken("partitions were revoked while messages were taken")
         return [message for raw in (first, *rest) if (message := self._read(raw)) is not None]
 
     def idle(self) -> None:
         consumer = self._started_consumer()
-        if not self._paused:
+        if len(self._stashed) >= STASH_MAX and not self._paused:
             consumer.pause(consumer.assignment())
             self._paused = True
         raw = self._guard(lambda: consumer.poll(0.0))
@@ -134,9 +142,12 @@ class KafkaLog:
         if raw is not None and (message := self._read(raw)) is not None:
             self._stashed.append(message)
 
-    def commit(self, outputs: Sequence[Output], positions: Mapping[Partition, int]) -> None:
+    def commit(
+        self, outputs: Sequence[Output], positions: Mapping[Partition, int], limit_s: float | None = None
+    ) -> None:
         producer, consumer = self._started_producer(), self._started_consumer()
-        deadline = self._clock.monotonic() + self._settings.commit_limit_s
+        limit_s = self._settings.commit_limit_s if limit_s is None else min(limit_s, self._settings.commit_limit_s)
+        deadline = self._clock.monotonic() + limit_s
         failures: list[str] = []
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]
         try:
@@ -265,6 +276,7 @@ class KafkaLog:
 
     def _on_revoke(self, parts: list[TopicPartition], tell: Callable[[Sequence[Partition]], None]) -> None:
         names = [(part.topic, part.partition) for part in parts]
+        self._revokes += 1
         tell(names)
         self._stashed = [m for m in self._stashed if m.source not in names]
         for name in names:

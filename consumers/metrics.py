@@ -70,6 +70,10 @@ class WorkerMetrics:
     def lag(self, topic: str, partition: int, records: int) -> None:
         self._lag.labels(self.role, topic, str(partition)).set(records)
 
+    def forget_lag(self) -> None:
+        """Partitions have gone: what stays assigned is set again at the next look."""
+        self._lag.clear()
+
     def freshness(self, stage: str, milliseconds: int) -> None:
         """Clocks differ: an event from the future counts as fresh, never as negative."""
         self._freshness.labels(self.role, stage).observe(max(0, milliseconds) / 1000)

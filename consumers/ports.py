@@ -97,11 +97,13 @@ class Log(Protocol):
         ...
 
     def idle(self) -> None:
-        """Keeps the membership alive while nothing can be taken; fetching is paused."""
+        """Keeps the membership alive while nothing can be taken; what comes meanwhile is kept for `poll`."""
         ...
 
-    def commit(self, outputs: Sequence[Output], positions: Mapping[Partition, int]) -> None:
-        """Writes the outputs and the next positions to read in one transaction.
+    def commit(
+        self, outputs: Sequence[Output], positions: Mapping[Partition, int], limit_s: float | None = None
+    ) -> None:
+        """Writes outputs and next positions in one transaction, within `limit_s` or the log's own limit.
 
         Raises:
             LogBroken: nothing may be assumed; call `open` again.

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from consumers.ports import Message, Output
 from dotstream.clock import Clock
+from dotstream.errors import Poison
 from indexer.records import delete_record, encode
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, ObjectRecord
 from producers.events_pb2 import PinEvent
 from producers.headers import child_traceparent, event_headers, read_traceparent
 from triton_models.seen import Seen
 
+MAX_RECORD_BYTES = 960 << 10
+"""What a record may have within the topic's 1 MiB, its key and headers left aside."""
 RECORD_TYPE = "dotstream.records.v1.ObjectRecord"
 
 
@@ -45,12 +48,16 @@ class RecordWriter:
         self._clock = clock
 
     def deleted(self, event: PinEvent, message: Message) -> Output:
-        """The delete record of an event of kind deleted."""
-        record = delete_record(event.pin_id, event.version, self._generation, self._clock.now_ms())
+        """The delete record of an event of kind deleted: a function of the event, whichever worker writes it."""
+        record = delete_record(event.pin_id, event.version, self._generation, event.event_time)
         return self._output(record, message)
 
     def live(self, event: PinEvent, look: Look, *, ref: str, sha256: bytes, message: Message) -> Output:
-        """The record of a live pin, revision 0."""
+        """The record of a live pin, revision 0.
+
+        Raises:
+            Poison: record_too_large, its topic would refuse it.
+        """
         seen = look.seen
         record = ObjectRecord(
             pin_id=event.pin_id,
@@ -96,5 +103,9 @@ class RecordWriter:
             type=RECORD_TYPE,
             time_ms=record.recorded_at,
             traceparent=child_traceparent(read_traceparent(message.headers)),
+            subject=record.pin_id,
         )
-        return Output(self._topic, record.pin_id.encode(), encode(record), tuple(headers))
+        value = encode(record)
+        if len(value) > MAX_RECORD_BYTES:
+            raise Poison("record_too_large", f"the record has {len(value)} bytes, {MAX_RECORD_BYTES} at most")
+        return Output(self._topic, record.pin_id.encode(), value, tuple(headers))

@@ -43,7 +43,7 @@ class RuntimeSettings:
     idle_wait_s: float = 0.5
     revoke_limit_s: float = 0.8
     drain_limit_s: float = 7.0
-    idle_after_s: float = 2.0  # without a poll, before fetching pauses and only the membership is kept alive
+    idle_after_s: float = 0.2  # without a poll, before fetching pauses and only the membership is kept alive
     gauge_every_s: float = 1.0
     dead_letters: bool = True  # only one group dead-letters a topic's events; the others pass over poison
     dead_size_limit: int = 1_048_576 + 65_536
@@ -134,6 +134,7 @@ class Worker:
         except Retryable as error:
             log.warning("revoked without a last commit: %s", error)
             self._broken_in_callback = True
+        self._metrics.forget_lag()
         given_up = len(self._window)
         self._window.clear()
         self._metrics.stage("revoke", self._clock.monotonic() - started)
@@ -175,16 +176,16 @@ class Worker:
         else:
             self._window.wait(0.005)
 
-    def _settle(self, most: int) -> None:
+    def _settle(self, most: int, limit_s: float | None = None) -> None:
         batches = self._window.settled(most)
         if batches:
-            self._commit(batches)
+            self._commit(batches, limit_s)
 
-    def _commit(self, batches: Sequence[Batch]) -> None:
+    def _commit(self, batches: Sequence[Batch], limit_s: float | None) -> None:
         pairs = merge(batches)
         started = self._clock.monotonic()
         outputs = [output for message, outcome in pairs for output in self._outputs(message, outcome)]
-        self._log.commit(outputs, positions_after(batches))
+        self._log.commit(outputs, positions_after(batches), limit_s)
         self._failures = 0
         self._metrics.stage("commit", self._clock.monotonic() - started)
         self._metrics.consumed.inc(len(pairs))
@@ -207,7 +208,7 @@ class Worker:
         deadline = self._clock.monotonic() + limit_s
         while len(self._window) and self._clock.monotonic() < deadline:
             self._window.wait(min(0.05, max(0.0, deadline - self._clock.monotonic())))
-            self._settle(self._settings.window)
+            self._settle(self._settings.window, max(0.1, deadline - self._clock.monotonic()))
 
     def _broken(self, error: Retryable) -> None:
         self._window.clear()

@@ -9,6 +9,7 @@ of batches that meet the same new picture at the same time only one computes it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -26,6 +27,8 @@ from producers.events import check_pin
 from producers.events_pb2 import PinEvent
 from triton_models.pictures import Picture
 from triton_models.seen import BadEntry, Seen, decode_seen, encode_seen
+
+log = logging.getLogger(__name__)
 
 SIZE = struct.Struct(">II")
 FLIGHT_LIMIT_S = 120.0
@@ -158,10 +161,19 @@ class VisionProcessor:
             self._ground(owned, error)
             raise
         self._metrics.stage("see", self._clock.monotonic() - started)
-        for prepared, picture, what in zip(owned, pictures, seen, strict=True):
-            look = Look(picture.width, picture.height, what)
-            self._cache.put(prepared.sha256, self._fingerprint, _pack(look))
+        looks = [Look(p.width, p.height, what) for p, what in zip(pictures, seen, strict=True)]
+        for prepared, look in zip(owned, looks, strict=True):
             self._flights.land(prepared.sha256, look)
+        for prepared, look in zip(owned, looks, strict=True):
+            self._keep(prepared.sha256, look)
+
+    def _keep(self, sha256: bytes, look: Look) -> None:
+        """Leaves the result for whoever meets the picture next; without it the picture is only looked at again."""
+        try:
+            self._cache.put(sha256, self._fingerprint, _pack(look))
+        except Retryable as error:
+            self._metrics.cache("not kept")
+            log.warning("a vision result was not kept: %s", error)
 
     def _ground(self, prepared: Sequence[Prepared | Poison], error: BaseException) -> None:
         for p in prepared:
@@ -180,8 +192,12 @@ class VisionProcessor:
             return Outcome(poison=poison)
         except TimeoutError as error:
             raise Retryable(f"another batch did not finish a shared picture within {FLIGHT_LIMIT_S:.0f} s") from error
+        try:
+            record = self._records.live(event, look, ref=prepared.ref, sha256=prepared.sha256, message=message)
+        except Poison as poison:
+            return Outcome(poison=poison)
         self._metrics.freshness("record", self._clock.now_ms() - event.event_time)
-        return Outcome((self._records.live(event, look, ref=prepared.ref, sha256=prepared.sha256, message=message),))
+        return Outcome((record,))
 
 
 def _gather(

@@ -238,7 +238,7 @@ class Shard:
 
     def advance(self, offset: int) -> None:
         """Moves the applied offset over offsets that hold nothing to apply, such as transaction markers."""
-        with self._mutex:
+        with self._mutex, disk():
             self._check_usable()
             if offset > self._state.applied:
                 self._usable = False

@@ -15,8 +15,11 @@ log = logging.getLogger(__name__)
 
 
 def longest_retention_ms(settings: Settings) -> int:
-    """The longest time for which any topic may still hold an event of a pin; a delete is remembered so long."""
-    return max(settings.topics.event_retention_hours, settings.topics.dead_retention_hours) * 3_600_000
+    """The longest time for which any topic may still hold an event of a pin; a delete is remembered so long.
+
+    An event may be dead-lettered at the end of its time, and replayed at the end of its letter's.
+    """
+    return (2 * settings.topics.event_retention_hours + settings.topics.dead_retention_hours) * 3_600_000
 
 
 def shard_opener(

@@ -49,6 +49,9 @@ TAKEDOWN_VERSION = 2**63 - 1
 MAX_ID_BYTES = 512
 MAX_CATEGORIES = 32
 MAX_URL_CHARS = 8192
+MAX_TITLE_CHARS = 8192
+MAX_ANNOTATIONS = 512
+MAX_ANNOTATION_CHARS = 256
 
 Event = PinEvent | SaveEvent | EngagementEvent | TagEvent
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -90,9 +93,20 @@ def validate_pin(event: PinEvent) -> None:
         raise Poison("bad_field", f"version {TAKEDOWN_VERSION} is a takedown's, the event is not a delete")
     if not deleted and not (event.image.url or event.image.inline):
         raise Poison("missing_image", "a created or updated pin needs image.url or image.inline")
-    if len(event.image.url) > MAX_URL_CHARS:
-        raise Poison("bad_field", f"image.url has {len(event.image.url)} characters, {MAX_URL_CHARS} at most")
+    _check_length("image.url", event.image.url, MAX_URL_CHARS)
+    _check_length("link", event.link, MAX_URL_CHARS)
+    _check_length("title", event.title, MAX_TITLE_CHARS)
+    _check_length("board_id", event.board_id, MAX_ID_BYTES)
+    if len(event.annotations) > MAX_ANNOTATIONS:
+        raise Poison("bad_field", f"{len(event.annotations)} annotations, {MAX_ANNOTATIONS} at most")
+    for annotation in event.annotations:
+        _check_length("an annotation", annotation, MAX_ANNOTATION_CHARS)
     _check_categories(event)
+
+
+def _check_length(name: str, value: str, most: int) -> None:
+    if len(value) > most:
+        raise Poison("bad_field", f"{name} has {len(value)} characters, {most} at most")
 
 
 def _check_categories(event: PinEvent) -> None:

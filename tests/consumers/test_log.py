@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 
 from consumers.kafka_log import KafkaLog, KafkaLogSettings, Slot
-from consumers.ports import Log, Message, Output, Partition
+from consumers.ports import Log, LogBroken, Message, Output, Partition
 from dotstream.clock import SystemClock
 from dotstream.errors import Fatal
 from ops.local.kafka import KafkaProcess
@@ -165,6 +166,42 @@ def test_ends_are_told_once_everything_before_was_returned(bench: Bench) -> None
         assert log.poll(10, 0.1) == []
         met |= log.reached()
     assert met[message.source] == log.end(message.source) == 1
+
+
+def test_what_was_taken_before_a_revoke_is_not_returned(broker: KafkaProcess, topics: TopicNames) -> None:
+    """Between the first message and the rest of a batch the client serves a rebalance: the first may be another's."""
+    slot = Slot("test", "g1", prefix=topics.prefix)
+    log = KafkaLog(broker.connection, [topics.events.pins], slot, SystemClock())
+    producer = Producer(broker.connection.config())
+    for value in (b"a", b"b"):
+        producer.produce(topics.events.pins, value, b"k")
+    assert producer.flush(LIMIT_S) == 0
+    try:
+        log.open(Quiet())
+        take(log, 1)
+        assert log._consumer is not None
+        consumer: Consumer = log._consumer
+
+        class Revoking:
+            """The real consumer, whose `consume` serves a revoke first, as a rebalance makes it do."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(consumer, name)
+
+            def consume(self, count: int, wait_s: float) -> list[Any]:
+                log._on_revoke(consumer.assignment(), lambda _: None)
+                return consumer.consume(count, wait_s)
+
+        log._consumer = cast(Consumer, Revoking())
+        deadline = time.monotonic() + LIMIT_S
+        with pytest.raises(LogBroken, match="revoked"):
+            while time.monotonic() < deadline:
+                assert log.poll(1_000, 0.1) == []
+        log._consumer = consumer
+        log.open(Quiet())
+        assert [message.value for message in take(log, 2)] == [b"a", b"b"]
+    finally:
+        log.close()
 
 
 def test_a_successor_fences_the_zombie_and_ends_its_transaction(broker: KafkaProcess, topics: TopicNames) -> None:

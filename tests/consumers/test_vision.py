@@ -59,6 +59,7 @@ class Place:
     processor: VisionProcessor
     counting: Counting
     pictures: PictureStore
+    cache: ResultCache
 
     def process(self, *events: PinEvent) -> Sequence[Outcome]:
         return self.processor.process([message(event, number) for number, event in enumerate(events)])
@@ -102,6 +103,7 @@ def place(triton_server: TritonProcess, exported_repository: Path, tmp_path: Pat
     client = TritonClient(triton_server.address, labels=exported_repository / "ssd_mobilenet_v2" / "labels.txt")
     counting = Counting(Vision(client, VisionSettings()))
     pictures = PictureStore((tmp_path / "pictures").as_uri())
+    cache = ResultCache((tmp_path / "results").as_uri())
     clock = SystemClock()
     with ThreadPoolExecutor(4) as pool, Fetcher(FetchPolicy(), clock=clock) as fetcher:
         processor = VisionProcessor(
@@ -109,7 +111,7 @@ def place(triton_server: TritonProcess, exported_repository: Path, tmp_path: Pat
             decode=decode,
             vision=counting,
             pictures=pictures,
-            cache=ResultCache((tmp_path / "results").as_uri()),
+            cache=cache,
             fingerprint=b"f" * 32,
             bits=BITS,
             records=RecordWriter(
@@ -125,7 +127,7 @@ def place(triton_server: TritonProcess, exported_repository: Path, tmp_path: Pat
             clock=clock,
             metrics=WorkerMetrics("vision", CollectorRegistry()),
         )
-        yield Place(processor, counting, pictures)
+        yield Place(processor, counting, pictures, cache)
     client.close()
 
 
@@ -172,6 +174,25 @@ def test_a_delete_becomes_a_delete_record(place: Place) -> None:
     record = record_of(place.process(gone)[0])
     assert record.deleted
     assert record.version == 7
+
+
+def test_a_result_that_cannot_be_kept_stops_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise Retryable("no space left")
+
+    monkeypatch.setattr(place.cache, "put", full)
+    data = jpeg(photographs()[0], 200)
+    for pin_id in ("p1", "p2"):
+        assert record_of(place.process(event(pin_id, data))[0]).pin_id == pin_id
+
+
+def test_a_record_too_large_for_its_topic_is_poison(place: Place) -> None:
+    large = event("p1", jpeg(photographs()[0], 200))
+    large.annotations.extend("\N{GRINNING FACE}" * 256 for _ in range(500))
+    large.category_weights.update({"x" * 20_000 + str(n): 1.0 for n in range(30)})
+    (outcome,) = place.process(large)
+    assert outcome.poison is not None
+    assert outcome.poison.reason == "record_too_large"
 
 
 def test_models_away_leave_nothing_behind(place: Place) -> None:

@@ -79,7 +79,9 @@ class MemoryLog:
     def idle(self) -> None:
         self._cluster.fault("idle")
 
-    def commit(self, outputs: Sequence[Output], positions: Mapping[Partition, int]) -> None:
+    def commit(
+        self, outputs: Sequence[Output], positions: Mapping[Partition, int], limit_s: float | None = None
+    ) -> None:
         self._open()
         self._cluster.fault("before commit")
         for output in outputs:
