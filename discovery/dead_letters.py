@@ -2,31 +2,34 @@
 
 A dead letter is the original record with headers of the prefix below (written by consumers/dead.py; a contract test
 holds both against each other). The topics are small and rarely asked, so each question reads the end of the pin's
-partitions anew instead of keeping a copy; records, bytes and time are bounded, newest first.
+partitions anew instead of keeping a copy. Records, bytes and time are bounded: only the newest records of a partition
+are looked at, one at a time, and only their headers are kept.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from discovery.ports import DeadLetter
+from discovery.ports import DeadLetter, Letters
 from dotstream.errors import Retryable
 from producers.kafka import KafkaConnection, translate
 
 PREFIX = "dotstream-dead-"
+FETCH_WAIT_MS = 10
+"""How long the broker may hold an empty answer back: the ends are waited for, never news."""
 
 
 def read_dead_letter(headers: Iterable[Any]) -> DeadLetter | None:
     """The coordinates and reason in a record's headers, (name, bytes) pairs; None when it is no dead letter."""
-    facts = {
-        name.removeprefix(PREFIX): value.decode(errors="replace") if isinstance(value, bytes) else value or ""
-        for name, value in headers
-        if name.startswith(PREFIX)
+    texts = {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value or "" for name, value in headers
     }
+    facts = {name.removeprefix(PREFIX): text for name, text in texts.items() if name.startswith(PREFIX)}
     try:
         return DeadLetter(
             topic=facts["topic"],
@@ -36,9 +39,19 @@ def read_dead_letter(headers: Iterable[Any]) -> DeadLetter | None:
             detail=facts["detail"],
             event_timestamp=int(facts["timestamp"]),
             dead_at=int(facts["at"]),
+            event_time=_milliseconds(texts.get("ce_time", "")),
         )
     except (KeyError, ValueError):
         return None
+
+
+def _milliseconds(time: str) -> int | None:
+    """Unix milliseconds of an RFC 3339 time; None for what is none, since any producer may have written it."""
+    try:
+        moment = datetime.fromisoformat(time)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else round(moment.timestamp() * 1000)
 
 
 class KafkaDeadLetters:
@@ -59,7 +72,7 @@ class KafkaDeadLetters:
         self._records = records
         self._limit_s = limit_s
 
-    def find(self, pin_id: str) -> Sequence[DeadLetter]:
+    def find(self, pin_id: str) -> Letters:
         """The pin's dead letters, latest first.
 
         Raises:
@@ -76,6 +89,8 @@ class KafkaDeadLetters:
                     "enable.partition.eof": True,
                     "auto.offset.reset": "earliest",
                     "queued.max.messages.kbytes": 16_384,
+                    "fetch.wait.max.ms": FETCH_WAIT_MS,
+                    "fetch.queue.backoff.ms": FETCH_WAIT_MS,
                 }
             )
         )
@@ -86,10 +101,10 @@ class KafkaDeadLetters:
         finally:
             consumer.close()
 
-    def _find(self, consumer: Consumer, key: bytes, deadline: float) -> list[DeadLetter]:
-        waiting = self._starts(consumer, deadline)
+    def _find(self, consumer: Consumer, key: bytes, deadline: float) -> Letters:
+        waiting, all_of_them = self._starts(consumer, deadline)
         if not waiting:
-            return []
+            return Letters()
         consumer.assign([TopicPartition(topic, number, start) for (topic, number), start in waiting.items()])
         found: list[DeadLetter] = []
         open_parts = set(waiting)
@@ -97,20 +112,24 @@ class KafkaDeadLetters:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise Retryable(f"the dead letters could not be read within {self._limit_s} s")
-            first = consumer.poll(left)
-            for message in [] if first is None else [first, *consumer.consume(500, 0)]:
-                error = message.error()
-                if error is None:
-                    _note(found, message, key)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_parts.discard((str(message.topic()), int(message.partition() or 0)))
-                else:
-                    raise translate(error)
-        return sorted(found, key=lambda letter: (letter.dead_at, letter.offset), reverse=True)
+            # One at a time: values of up to the topic's limit are dropped before the next one is taken.
+            message = consumer.poll(left)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                _note(found, message, key)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                open_parts.discard((str(message.topic()), int(message.partition() or 0)))
+            else:
+                raise translate(error)
+        found.sort(key=lambda letter: (letter.dead_at, letter.offset), reverse=True)
+        return Letters(found, None if all_of_them else self._records)
 
-    def _starts(self, consumer: Consumer, deadline: float) -> Mapping[tuple[str, int], int]:
-        """(topic, partition) -> where to begin, of those that hold anything."""
+    def _starts(self, consumer: Consumer, deadline: float) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """(topic, partition) -> where to begin, of those that hold anything; and whether that is all they hold."""
         starts: dict[tuple[str, int], int] = {}
+        all_of_them = True
         known = consumer.list_topics(timeout=_left(deadline)).topics
         for topic in self._topics:
             for number in known[topic].partitions if topic in known else ():
@@ -120,7 +139,8 @@ class KafkaDeadLetters:
                 low, high = bounds
                 if high > low:
                     starts[topic, number] = max(low, high - self._records)
-        return starts
+                    all_of_them = all_of_them and starts[topic, number] == low
+        return starts, all_of_them
 
 
 def _left(deadline: float) -> float:

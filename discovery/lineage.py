@@ -1,4 +1,4 @@
-"""Where is a pin: event, record, searchable, dots, each with its time, or where and why it stopped.
+"""Where is a pin: event, record, logged, searchable, dots, each with its time, or where and why it stopped.
 
 Everything is read from what the stages themselves have written (index, dots, dead letters), so that the answer is
 true after any crash. Times are Unix milliseconds; a stage's clock may be another machine's.
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from discovery.ports import DeadLetter, DeadLetters, Dots, Found, Index
+from discovery.ports import DeadLetter, DeadLetters, Dots, Found, Index, Letters
 from dotstream.errors import Retryable
-from indexer.records_pb2 import Dot, DotRecord
+from indexer.records_pb2 import Dot, DotRecord, ObjectRecord
 
 DONE, WAITING, DEAD, DELETED, UNSEEN = "done", "waiting", "dead", "deleted", "unseen"
 
@@ -28,7 +28,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A pin's way. `state` is "dots" when the way was walked to its end, else where it stands."""
+    """A pin's way. `state` is "dots" when the way was walked to its end, else where it stands.
+
+    Attributes:
+        scores: the detector's, by object index, for `dots`.
+        witnesses: pins that `dots` rest on and that are live in the index now.
+        dead_letters_limit: how many of a partition's newest dead letters were looked at; None for all of them.
+    """
 
     pin_id: str
     state: str
@@ -36,8 +42,11 @@ class Lineage:
     stages: Sequence[Stage]
     event_time: int | None
     dots: DotRecord | None
+    scores: Mapping[int, float]
+    witnesses: Sequence[str]
     dead_letters: Sequence[DeadLetter]
     dead_letters_checked: bool
+    dead_letters_limit: int | None
     watermark: Mapping[int, int]
 
 
@@ -53,38 +62,56 @@ def trace(pin_id: str, *, index: Index, dots: Dots, dead: DeadLetters) -> Lineag
     try:
         letters, checked = dead.find(pin_id), True
     except Retryable:
-        letters, checked = (), False
+        letters, checked = Letters(), False
     if found is None:
         stages = _before_the_record(letters, checked)
     elif found.record.deleted:
         stages = _deleted(found)
     else:
         stages = [*_recorded(found, watermark), _dots_stage(found, decided)]
-    if found is not None and (newer := _newer(letters, found)) is not None:
+    if found is not None and (newer := _newer(letters.found, found.record)) is not None:
         stages = [*stages, newer]
     state, summary = _summary(pin_id, stages, decided)
-    live = decided if decided is not None and not decided.deleted else None
+    live = decided if decided is not None and not decided.deleted and state != DELETED else None
     return Lineage(
         pin_id=pin_id,
         state=state,
         summary=summary,
         stages=stages,
         event_time=found.record.event_time if found is not None else None,
-        dots=live if state != DELETED else None,
-        dead_letters=letters,
+        dots=live,
+        scores=scores_of(found.record, live) if found is not None and live is not None else {},
+        witnesses=_live(index, live.witnesses) if live is not None else (),
+        dead_letters=letters.found,
         dead_letters_checked=checked,
+        dead_letters_limit=letters.newest_only,
         watermark=watermark,
     )
 
 
-def _before_the_record(letters: Sequence[DeadLetter], checked: bool) -> list[Stage]:
-    if letters:
-        last = letters[0]
+def scores_of(record: ObjectRecord, decided: DotRecord) -> dict[int, float]:
+    """The detector's scores by object index; {} for dots of another version, whose indices mean other objects."""
+    return {item.index: item.score for item in record.objects} if record.version == decided.version else {}
+
+
+def _live(index: Index, pins: Sequence[str]) -> list[str]:
+    """Those of the pins that are in the index now: a deleted pin may be in no answer."""
+    found = ((pin_id, index.pin(pin_id)) for pin_id in pins)
+    return [pin_id for pin_id, entry in found if entry is not None and not entry.record.deleted]
+
+
+def _before_the_record(letters: Letters, checked: bool) -> list[Stage]:
+    if letters.found:
+        last = letters.found[0]
         return [
             Stage("event", DONE, last.event_timestamp, f"{last.topic} partition {last.partition} offset {last.offset}"),
             Stage("record", DEAD, last.dead_at, f"{last.reason}: {last.detail}"),
         ]
-    looked = "nor in the dead letters" if checked else "and the dead letters cannot be read at present"
+    looked = "nor in the dead letters"
+    if not checked:
+        looked = "and the dead letters cannot be read at present"
+    elif letters.newest_only is not None:
+        looked = f"nor in the newest {letters.newest_only} dead letters of each partition, the only ones looked at"
     return [
         Stage("event", UNSEEN, None, f"not in the index {looked}: it was not published, or no worker has come to it")
     ]
@@ -103,11 +130,13 @@ def _recorded(found: Found, watermark: Mapping[int, int]) -> list[Stage]:
     record = found.record
     models = f"{record.detector} and {record.embedder}"
     record_detail = f"{len(record.objects)} objects by {models}, generation {record.generation}"
-    where = f"partition {found.partition} offset {found.offset}, index at {watermark.get(found.partition, -1)}"
+    where = f"partition {found.partition} offset {found.offset}"
+    reached = f"index at offset {watermark.get(found.partition, -1)}; the time of taking it in is not kept"
     return [
         Stage("event", DONE, record.event_time, f"version {record.version}"),
         Stage("record", DONE, record.recorded_at, record_detail),
-        Stage("searchable", DONE, None, where),
+        Stage("logged", DONE, found.logged_at or None, where),
+        Stage("searchable", DONE, None, reached),
     ]
 
 
@@ -119,18 +148,31 @@ def _dots_stage(found: Found, decided: DotRecord | None) -> Stage:
         what = "were taken out" if decided.deleted else "are decided"
         return Stage("dots", WAITING, None, f"dots {what} for version {decided.version}, not yet for {record.version}")
     shown = sum(dot.shown for dot in decided.dots)
-    why = "; ".join(f"{dot.label} {dot.object_index}: {explain(dot)}" for dot in decided.dots)
+    scores = scores_of(record, decided)
+    why = "; ".join(
+        f"{dot.label} {dot.object_index}: {explain(dot, scores.get(dot.object_index))}" for dot in decided.dots
+    )
     detail = f"{shown} of {len(decided.dots)} shown" + (f" ({why})" if why else ", as nothing was detected")
     return Stage("dots", DONE, decided.decided_at, detail)
 
 
-def _newer(letters: Sequence[DeadLetter], found: Found) -> Stage | None:
-    """The dead letter of an event after the one that the index holds."""
-    if not letters or letters[0].event_timestamp <= found.record.recorded_at:
+def _newer(letters: Sequence[DeadLetter], record: ObjectRecord) -> Stage | None:
+    """The latest dead letter of an event after the one that the index holds."""
+    last = next((letter for letter in letters if _is_later(letter, record)), None)
+    if last is None:
         return None
-    last = letters[0]
     where = f"{last.topic} partition {last.partition} offset {last.offset}"
     return Stage("later event", DEAD, last.dead_at, f"{where}: {last.reason}: {last.detail}")
+
+
+def _is_later(letter: DeadLetter, record: ObjectRecord) -> bool:
+    """By the event's own time: an event that was replayed with success has its record's time, and its letter stays.
+
+    What lies in the dead letters of the object records is no event; it is held against the record's own time.
+    """
+    of_record = letter.topic.endswith(f"objects.{record.generation}")
+    own = letter.event_timestamp if letter.event_time is None else letter.event_time
+    return own > (record.recorded_at if of_record else record.event_time)
 
 
 def _summary(pin_id: str, stages: Sequence[Stage], decided: DotRecord | None) -> tuple[str, str]:
@@ -150,10 +192,12 @@ def _summary(pin_id: str, stages: Sequence[Stage], decided: DotRecord | None) ->
             return UNSEEN, f"{pin_id} has not been seen: {last.detail}"
 
 
-def explain(dot: Dot) -> str:
-    """Why a dot is shown or not, with its signals, in one line."""
+def explain(dot: Dot, score: float | None = None) -> str:
+    """Why a dot is shown or not, with its signals and the detector's score where it is known, in one line."""
     reasons = ", ".join(Dot.Reason.Name(reason).removeprefix("REASON_").lower() for reason in dot.reasons)
+    of_detector = "" if score is None else f"score {score:.2f}, "
     return (
-        f"{'shown' if dot.shown else 'suppressed'} by {reasons or 'no reason'}, similarity {dot.similarity:.3f}, "
-        f"annotation score {dot.annotation_score:.2f}, conformity {dot.category_conformity:.2f}"
+        f"{'shown' if dot.shown else 'suppressed'} by {reasons or 'no reason'}, {of_detector}"
+        f"similarity {dot.similarity:.3f}, annotation score {dot.annotation_score:.2f}, "
+        f"conformity {dot.category_conformity:.2f}"
     )

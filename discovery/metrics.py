@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 1.0, 2.5, 5.0, 10.0)
 
@@ -45,11 +47,6 @@ class ApiMetrics:
             "Records of topic dots that this process still had to read at its last start. Above 0: it is not ready.",
             registry=registry,
         )
-        self._dots_rebuilds = Gauge(
-            "dotstream_api_dots_rebuilds",
-            "Times the dots were rebuilt because the topic is another.",
-            registry=registry,
-        )
         self.index_errors = Counter(
             "dotstream_api_index_errors",
             "Times the index could not be refreshed. Rising: see the log.",
@@ -80,9 +77,39 @@ class ApiMetrics:
         work: Callable[[], float],
         dots_behind: Callable[[], float],
         dots_rebuilds: Callable[[], float],
+        dots_undecodable: Callable[[], float],
+        dots_unnoticed: Callable[[], float],
     ) -> None:
         """Reads these whenever the metrics are asked for."""
         self._streams.set_function(streams)
         self._work.set_function(work)
         self._dots_behind.set_function(dots_behind)
-        self._dots_rebuilds.set_function(dots_rebuilds)
+        self.registry.register(_DotCounts(dots_rebuilds, dots_undecodable, dots_unnoticed))
+
+
+class _DotCounts(Collector):
+    """What the dot view counts itself, read whenever the metrics are asked for."""
+
+    def __init__(
+        self, rebuilds: Callable[[], float], undecodable: Callable[[], float], unnoticed: Callable[[], float]
+    ) -> None:
+        self._rebuilds = rebuilds
+        self._undecodable = undecodable
+        self._unnoticed = unnoticed
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "dotstream_api_dots_rebuilds",
+            "Times the dots were rebuilt because the topic is another.",
+            value=self._rebuilds(),
+        )
+        yield CounterMetricFamily(
+            "dotstream_api_dots_undecodable",
+            "Records of topic dots that were left out. Above 0: see the log for who else writes there.",
+            value=self._undecodable(),
+        )
+        yield CounterMetricFamily(
+            "dotstream_api_dots_unnoticed",
+            "Changed dots that the event stream passed over because too many came at once.",
+            value=self._unnoticed(),
+        )

@@ -26,6 +26,8 @@ class Found(Protocol):
     def offset(self) -> int: ...
     @property
     def partition(self) -> int: ...
+    @property
+    def logged_at(self) -> int: ...
 
 
 class Hit(Protocol):
@@ -156,7 +158,14 @@ class Dots(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Why an event of a pin could not pass, with the coordinates of the original. Times are Unix milliseconds."""
+    """Why an event of a pin could not pass, with the coordinates of the original. Times are Unix milliseconds.
+
+    Attributes:
+        topic, partition, offset: where the original stood.
+        event_timestamp: the log's timestamp of the original.
+        dead_at: when it was given up.
+        event_time: what the original says of its own time (`ce_time`); None when it says nothing.
+    """
 
     topic: str
     partition: int
@@ -165,12 +174,26 @@ class DeadLetter:
     detail: str
     event_timestamp: int
     dead_at: int
+    event_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """The dead letters of a pin, latest first.
+
+    Attributes:
+        found: those that were read.
+        newest_only: None when all dead letters were looked at, else how many of a partition's newest were.
+    """
+
+    found: Sequence[DeadLetter] = ()
+    newest_only: int | None = None
 
 
 class DeadLetters(Protocol):
     """Where events that could not pass are looked up."""
 
-    def find(self, pin_id: str) -> Sequence[DeadLetter]:
+    def find(self, pin_id: str) -> Letters:
         """The pin's dead letters, latest first. Raises Retryable while the broker is away."""
         ...
 
@@ -178,7 +201,7 @@ class DeadLetters(Protocol):
 class NoDeadLetters:
     """For an API that has no access to the dead-letter topics: nothing is ever found there."""
 
-    def find(self, pin_id: str) -> Sequence[DeadLetter]:
+    def find(self, pin_id: str) -> Letters:
         """Nothing."""
         _ = pin_id
-        return ()
+        return Letters()

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from discovery import boxes
+from discovery.lineage import scores_of
 from discovery.ports import Box
 from indexer.records_pb2 import DetectedObject, Dot, DotRecord, ObjectRecord
 
@@ -74,6 +76,7 @@ class DotJson(Model):
     y: float
     label: str
     shown: bool
+    score: float | None = Field(None, description="the detector's, of the object")
     similarity: float = Field(description="1 - distance / bits of the most similar object")
     annotation_score: float = Field(description="the top tf-idf score among the results' annotations")
     category_conformity: float = Field(description="largest share of one category among the results")
@@ -83,7 +86,10 @@ class DotJson(Model):
 
 
 class DotsJson(Model):
-    """The dots of a pin, as they were last decided."""
+    """The dots of a pin, as they were last decided.
+
+    Other pins that the decision rests on are left out: one of them may have been deleted since.
+    """
 
     pin_id: str
     version: Int64
@@ -91,7 +97,6 @@ class DotsJson(Model):
     epoch: Int64
     decision: int
     dots: list[DotJson]
-    witnesses: list[str]
     watermark: dict[str, Int64]
     decided_at: Int64
 
@@ -162,9 +167,9 @@ class AnswerJson(Model):
 
 
 class StageJson(Model):
-    """One stage of a pin's way: done, waiting, failed or unknown, and when."""
+    """One stage of a pin's way, and when it was reached where that is known."""
 
-    stage: str = Field(description="event | record | searchable | dots")
+    stage: str = Field(description="event | record | logged | searchable | dots | later event")
     state: str = Field(description="done | waiting | dead | deleted | unseen")
     at: Int64 | None = Field(None, description="Unix milliseconds")
     after_ms: Int64 | None = Field(None, description="since event_time")
@@ -191,8 +196,12 @@ class LineageJson(Model):
     summary: str
     stages: list[StageJson]
     dots: DotsJson | None = None
+    witnesses: list[str] | None = Field(None, description="pins that the dots rest on, of those that are live now")
     dead_letters: list[DeadLetterJson]
     dead_letters_checked: bool
+    dead_letters_limit: int | None = Field(
+        None, description="only so many of the newest dead letters of a partition were looked at; absent: all of them"
+    )
     indexed_up_to: str
 
 
@@ -249,16 +258,15 @@ def of_pin(record: ObjectRecord) -> PinJson:
     )
 
 
-def of_dots(record: DotRecord) -> DotsJson:
-    """The dots of a live pin."""
+def of_dots(record: DotRecord, scores: Mapping[int, float]) -> DotsJson:
+    """The dots of a live pin, with the detector's scores by object index."""
     return DotsJson(
         pin_id=record.pin_id,
         version=str(record.version),
         generation=record.generation,
         epoch=str(record.epoch),
         decision=record.decision,
-        dots=[_dot(dot) for dot in record.dots],
-        witnesses=list(record.witnesses),
+        dots=[_dot(dot, scores.get(dot.object_index)) for dot in record.dots],
         watermark={str(partition): str(offset) for partition, offset in sorted(record.watermark.items())},
         decided_at=str(record.decided_at),
     )
@@ -266,16 +274,18 @@ def of_dots(record: DotRecord) -> DotsJson:
 
 def of_card(record: ObjectRecord, dots: DotRecord | None) -> CardJson:
     """A live pin with its dots."""
-    return CardJson(pin=of_pin(record), dots=None if dots is None or dots.deleted else of_dots(dots))
+    shown = None if dots is None or dots.deleted else of_dots(dots, scores_of(record, dots))
+    return CardJson(pin=of_pin(record), dots=shown)
 
 
-def _dot(dot: Dot) -> DotJson:
+def _dot(dot: Dot, score: float | None) -> DotJson:
     return DotJson(
         object_index=dot.object_index,
         x=dot.x,
         y=dot.y,
         label=dot.label,
         shown=dot.shown,
+        score=score,
         similarity=dot.similarity,
         annotation_score=dot.annotation_score,
         category_conformity=dot.category_conformity,

@@ -7,7 +7,7 @@ that the topics had when it began.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from consumers.dead import PREFIX
 from dotstream.errors import Unavailable
 from producers.kafka import KafkaConnection, translate
+from producers.publisher import MAX_EVENT_BYTES
 
 LIMIT_S = 30.0
 
@@ -142,8 +143,14 @@ def replay(connection: KafkaConnection, letters: Sequence[DeadLetter]) -> tuple[
         (letter, "its bytes were too large to keep; publish the event anew") for letter in letters if not letter.kept
     ]
     done: list[DeadLetter] = []
-    settings: dict[str, Any] = {"enable.idempotence": True, "acks": "all", "partitioner": "murmur2_random"}
+    settings: dict[str, Any] = {
+        "enable.idempotence": True,
+        "acks": "all",
+        "partitioner": "murmur2_random",
+        "message.max.bytes": MAX_EVENT_BYTES,
+    }
     producer = Producer(connection.config(**settings))
+    deadline = time.monotonic() + LIMIT_S
 
     def answered(letter: DeadLetter, error: KafkaError | None, _: Message) -> None:
         if error is None:
@@ -153,18 +160,41 @@ def replay(connection: KafkaConnection, letters: Sequence[DeadLetter]) -> tuple[
 
     for letter in letters:
         if letter.kept:
+            try:
+                _produce(producer, letter, partial(answered, letter), deadline)
+            except KafkaException as error:
+                skipped.append((letter, str(translate(error))))
+    left = producer.flush(LIMIT_S)
+    if left:
+        raise Unavailable(f"{left} events were not acknowledged within {LIMIT_S:.0f} s")
+    return len(done), skipped
+
+
+def _produce(
+    producer: Producer, letter: DeadLetter, answered: Callable[[KafkaError | None, Message], None], deadline: float
+) -> None:
+    """Hands the original to the producer; waits while its queue is full.
+
+    Raises:
+        Unavailable: the queue stayed full until `deadline`.
+        KafkaException: the event cannot be sent.
+    """
+    while True:
+        try:
             producer.produce(
                 letter.topic,
                 letter.value,
                 letter.key,
                 headers=list(letter.headers),
                 timestamp=letter.timestamp_ms,  # an event without a time of its own is dated by it
-                on_delivery=partial(answered, letter),
+                on_delivery=answered,
             )
-    left = producer.flush(LIMIT_S)
-    if left:
-        raise Unavailable(f"{left} events were not acknowledged within {LIMIT_S:.0f} s")
-    return len(done), skipped
+        except BufferError:
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the brokers took no more events within {LIMIT_S:.0f} s") from None
+            producer.poll(0.1)
+        else:
+            return
 
 
 def event_text(letter: DeadLetter) -> str:

@@ -37,6 +37,11 @@ def read_generations(
         Unavailable: the topic could not be read to its end in time.
         Fatal: the broker refuses.
     """
+    return {record.name: record for record in _records(connection, topic, limit_s)}
+
+
+def _records(connection: KafkaConnection, topic: str, limit_s: float) -> list[GenerationRecord]:
+    """All records of the topic, in its order."""
     config = {
         "group.id": "dotstream-generations-reader",
         "enable.auto.commit": False,
@@ -53,8 +58,8 @@ def read_generations(
         consumer.close()
 
 
-def _read_to_end(consumer: Consumer, topic: str, deadline: float) -> dict[str, GenerationRecord]:
-    found: dict[str, GenerationRecord] = {}
+def _read_to_end(consumer: Consumer, topic: str, deadline: float) -> list[GenerationRecord]:
+    found: list[GenerationRecord] = []
     while time.monotonic() < deadline:
         message = consumer.poll(min(0.5, max(0.0, deadline - time.monotonic())))
         if message is None:
@@ -66,8 +71,7 @@ def _read_to_end(consumer: Consumer, topic: str, deadline: float) -> dict[str, G
             raise translate(error)
         value = message.value()
         if isinstance(value, bytes):
-            record = GenerationRecord.FromString(value)
-            found[record.name] = record
+            found.append(GenerationRecord.FromString(value))
     raise Unavailable(f"topic {topic} could not be read to its end in time")
 
 
@@ -112,8 +116,7 @@ def ensure_generation(
             partitions=partitions,
             changed_at=now_ms,
         )
-        publish_generation(connection, topic, first)
-        return first
+        known = {name: record_first(connection, topic, first)}
     record = known.get(name)
     if record is None:
         raise Misconfigured(f"there is no generation {name!r}; there are {', '.join(sorted(known))}")
@@ -124,6 +127,21 @@ def ensure_generation(
             f"{pipeline.fingerprint.hex()[:16]}: use the same models and vision settings, or another generation"
         )
     return record
+
+
+def record_first(connection: KafkaConnection, topic: str, record: GenerationRecord) -> GenerationRecord:
+    """Records the first generation and returns what holds: of several workers that do so at once the earliest wins.
+
+    One that came later with another fingerprint puts the earliest record back on top.
+
+    Raises:
+        Unavailable: the broker did not take or give the record in time.
+    """
+    publish_generation(connection, topic, record)
+    winner = next(one for one in _records(connection, topic, LIMIT_S) if one.name == record.name)
+    if winner.fingerprint != record.fingerprint:
+        publish_generation(connection, topic, winner)
+    return winner
 
 
 def active_generation(known: dict[str, GenerationRecord]) -> GenerationRecord | None:

@@ -21,6 +21,7 @@ from dotstream.clock import SystemClock
 from dotstream.errors import Misconfigured, Retryable, Unavailable
 from indexer.reader import IndexReader
 from indexer.records_pb2 import GenerationRecord
+from indexer.search import warm
 from ops.generations import active_generation, read_generations
 from ops.models import picture_limits, pictures_of, triton_client, vision_settings
 from ops.settings import Settings
@@ -81,6 +82,7 @@ def run(settings: Settings) -> None:
 
 def services(settings: Settings, owned: ExitStack) -> Services:
     """The parts behind the API; those with something to close are closed by `owned`."""
+    warm()
     names = TopicNames(settings.topics.prefix)
     connection = settings.kafka.connection()
     generation = _generation(settings, names)

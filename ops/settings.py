@@ -5,7 +5,7 @@ For each value the first of these that has it decides:
 1. options of the command line          `dotstream --data FOLDER …`
 2. environment                          DOTSTREAM_KAFKA__BOOTSTRAP=host:port
 3. the file                             --config FILE, DOTSTREAM_CONFIG, or ./dotstream.toml when it is there
-4. the local stack that runs in `data`  addresses only, from stack.json
+4. the local stack that runs in `data`  addresses, topics.prefix and generation, from stack.json
 5. the defaults                         ops/settings_model.py
 """
 
@@ -118,7 +118,7 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
         raise Misconfigured(_complaint(error)) from error
     finally:
         _file.reset(token)
-    found = _stack_addresses(settings)
+    found = _of_stack(settings, sources)
     if found:
         settings = Settings.model_validate({**given, **_merged(settings, found)})
         sources.update(dict.fromkeys(found, "stack.json"))
@@ -163,19 +163,23 @@ def _refuse_unknown_environment() -> None:
                 raise Misconfigured(f"environment: {name} names no setting; `dotstream config show` lists them")
 
 
-def _stack_addresses(settings: Settings) -> dict[str, str]:
-    """The addresses that are set nowhere, of the stack that runs in the data folder."""
+def _of_stack(settings: Settings, sources: Mapping[str, str]) -> dict[str, str]:
+    """What is set nowhere, of the stack that runs in the data folder; of its topics only when its brokers are meant."""
     stack = read_stack(settings.data) or {}
     wanted = {"kafka.bootstrap": settings.kafka.bootstrap, "triton.address": settings.triton.address}
     answers = {"kafka.bootstrap": stack.get("kafka"), "triton.address": stack.get("triton")}
-    return {name: str(answers[name]) for name, value in wanted.items() if not value and answers[name]}
+    found = {name: str(answers[name]) for name, value in wanted.items() if not value and answers[name]}
+    if settings.kafka.bootstrap in {"", stack.get("kafka")}:
+        named = {"topics.prefix": stack.get("prefix"), "generation": stack.get("generation")}
+        found |= {name: str(value) for name, value in named.items() if value and name not in sources}
+    return found
 
 
 def _merged(settings: Settings, found: Mapping[str, str]) -> dict[str, Any]:
     values = settings.model_dump()
     for name, value in found.items():
-        section, field = name.split(".")
-        values[section][field] = value
+        section, _, field = name.rpartition(".")
+        (values[section] if section else values)[field] = value
     return values
 
 

@@ -20,12 +20,31 @@ if TYPE_CHECKING:
     from ops.topics import TopicSettings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,/\[\]]+):([0-9]{1,5})")
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 
 def _words(value: object) -> object:
     """Lists may be written `a,b` in the environment, and as arrays in the file."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def is_address(text: str) -> bool:
+    """Whether the text is HOST:PORT."""
+    found = _ADDRESS.fullmatch(text)
+    return found is not None and 0 < int(found[2]) < 65_536
+
+
+def check_addresses(*, kafka: str | None, triton: str | None) -> None:
+    """Refuses what is no address before anything is started with it.
+
+    Raises:
+        Misconfigured: the message says which and how it should look.
+    """
+    if kafka and not all(is_address(one.strip()) for one in kafka.split(",")):
+        raise Misconfigured(f"{kafka!r} is no Kafka address: HOST:PORT, several joined by commas")
+    if triton and not is_address(triton):
+        raise Misconfigured(f"{triton!r} is no Triton address: HOST:PORT of its gRPC")
 
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)]
@@ -76,6 +95,7 @@ class Kafka(Section):
         """
         if not self.bootstrap:
             raise Misconfigured("no Kafka address: start a local stack (dotstream up) or set kafka.bootstrap")
+        check_addresses(kafka=self.bootstrap, triton=None)
         security = {
             "security.protocol": "" if self.security_protocol == "PLAINTEXT" else self.security_protocol,
             "sasl.mechanism": self.sasl_mechanism,

@@ -1,10 +1,11 @@
-"""What the running parts say of themselves: lag, counts and freshness out of their /metrics."""
+"""What the running parts say of themselves: readiness by /readyz; lag, counts and freshness out of their /metrics."""
 
 from __future__ import annotations
 
 import http.client
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,22 +13,49 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 PREFIX = "dotstream_"
+ANSWER_LIMIT_S = 2.0
 
 
 def measured(stack: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds to each part of stack.json its `lag` and `dead_letters`, and to the whole `counts` and `freshness`.
+    """What stack.json says, corrected and completed by what each part answers now, all asked side by side.
 
-    A part whose /metrics does not answer is left as it is.
+    Returns:
+        `ready`, of the whole; `parts` with `ready`, `lag` and `dead_letters`; `counts` and `freshness`. A part that
+        does not answer /readyz with 200 in time is not ready, and one whose /metrics does not answer has no figures.
     """
     parts = {name: dict(part) for name, part in stack["parts"].items()}
     samples: list[Sample] = []
-    for part in parts.values():
-        found = _scrape(part.get("metrics"))
+    with ThreadPoolExecutor(max(1, len(parts))) as asking:
+        answers = asking.map(lambda name: _asked(_address(name, parts[name], stack)), parts)
+    for part, (ready, found) in zip(parts.values(), answers, strict=True):
+        part["ready"] = part["ready"] and ready
         if found:
             part["lag"] = int(sum(s.value for s in found if s.name == PREFIX + "consumer_lag_records"))
             part["dead_letters"] = int(sum(s.value for s in found if s.name == PREFIX + "dead_letters_total"))
         samples += found
-    return {"parts": parts, "counts": _counts(samples), "freshness": freshness(samples)}
+    ready = stack["ready"] and all(part["ready"] for part in parts.values())
+    return {"ready": ready, "parts": parts, "counts": _counts(samples), "freshness": freshness(samples)}
+
+
+def _address(name: str, part: Mapping[str, Any], stack: Mapping[str, Any]) -> str | None:
+    """Where the part serves /readyz, "host:port"; None for those that the supervisor asks in their own ways."""
+    url = stack.get("api") if name == "api" else part.get("metrics")
+    return urlsplit(url).netloc if url else None
+
+
+def _asked(address: str | None) -> tuple[bool, list[Sample]]:
+    """Whether the part says that it is ready, and its figures; a silent one is not asked a second time."""
+    if address is None:
+        return True, []
+    status, _ = _get(address, "/readyz")
+    if status is None:
+        return False, []
+    _, text = _get(address, "/metrics")
+    try:
+        found = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except ValueError:
+        found = []
+    return status == http.client.OK, found
 
 
 def freshness(samples: Iterable[Sample]) -> dict[str, dict[str, float]]:
@@ -75,16 +103,14 @@ def _counts(samples: Iterable[Sample]) -> dict[str, int]:
     return dict(counts)
 
 
-def _scrape(url: str | None) -> list[Sample]:
-    if not url:
-        return []
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.netloc, timeout=2)
+def _get(address: str, path: str) -> tuple[int | None, str]:
+    """Status and text of the answer; None when there is no answer in time."""
+    connection = http.client.HTTPConnection(address, timeout=ANSWER_LIMIT_S)
     try:
-        connection.request("GET", place.path)
-        text = connection.getresponse().read().decode()
-        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    except (OSError, http.client.HTTPException, ValueError):
-        return []
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None, ""
     finally:
         connection.close()

@@ -6,8 +6,9 @@ and compaction follow from the contracts and are not.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -203,14 +204,15 @@ def ensure(
     admin = AdminClient(connection.config())
     deadline = time.monotonic() + limit_s
     names = [spec.name for spec in specs]
-    before = _described(admin, names, limit_s)
-    created = _create([spec for spec in specs if spec.name not in before], admin, settings or TopicSettings(), deadline)
-    present = _wait_until_led(admin, names, deadline)
-    existing = [spec for spec in specs if spec.name not in created]
-    _check_partitions(existing, present)
-    return Report(
-        tuple(created), tuple(spec.name for spec in existing), _differences(admin, existing, present, deadline)
-    )
+    with _naming(connection):
+        before = _described(admin, names, limit_s)
+        missing = [spec for spec in specs if spec.name not in before]
+        created = _create(missing, admin, settings or TopicSettings(), deadline)
+        present = _wait_until_led(admin, names, deadline)
+        existing = [spec for spec in specs if spec.name not in created]
+        _check_partitions(existing, present)
+        differences = _differences(admin, existing, present, deadline)
+    return Report(tuple(created), tuple(spec.name for spec in existing), differences)
 
 
 def topic_id(connection: KafkaConnection, name: str, *, limit_s: float = 30) -> str:
@@ -235,10 +237,21 @@ def require(connection: KafkaConnection, names: Sequence[str], *, limit_s: float
         Misconfigured: some do not; the message names them.
         Unavailable: the cluster did not answer in time.
     """
-    missing = sorted(set(names) - _described(AdminClient(connection.config()), names, limit_s).keys())
+    with _naming(connection):
+        found = _described(AdminClient(connection.config()), names, limit_s)
+    missing = sorted(set(names) - found.keys())
     if missing:
         names_of = ", ".join(missing)
         raise Misconfigured(f"no topic {names_of} on {connection.bootstrap}; `dotstream topics ensure` creates topics")
+
+
+@contextlib.contextmanager
+def _naming(connection: KafkaConnection) -> Iterator[None]:
+    """Says of an absence which cluster is absent."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Unavailable(f"{connection.bootstrap}: {error}") from error
 
 
 def _described(admin: AdminClient, names: Sequence[str], limit_s: float) -> dict[str, TopicDescription]:

@@ -150,7 +150,6 @@ export class PinView {
   }
 
   reasonOf(dot) {
-    const object = this.card.pin.objects.find((one) => one.index === dot.object_index);
     const failed = (slug) => (dot.reasons.includes(slug) ? { class: "failed" } : {});
     return h(
       "li",
@@ -164,7 +163,7 @@ export class PinView {
       h(
         "ul",
         {},
-        object ? h("li", failed("low_score"), `score ${object.score.toFixed(2)}`) : null,
+        dot.score === undefined ? null : h("li", failed("low_score"), `score ${dot.score.toFixed(2)}`),
         h("li", failed("low_similarity"), `similarity ${dot.similarity.toFixed(3)}`),
         h("li", failed("low_annotation"), `annotation score ${dot.annotation_score.toFixed(1)}`),
         h("li", failed("low_conformity"), `category conformity ${share(dot.category_conformity)}`),

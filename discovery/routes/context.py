@@ -47,6 +47,8 @@ class Context:
             work=lambda: self.work.held,
             dots_behind=lambda: services.dots.behind,
             dots_rebuilds=lambda: services.dots.rebuilds,
+            dots_undecodable=lambda: services.dots.undecodable,
+            dots_unnoticed=lambda: services.dots.unnoticed,
         )
 
     def start(self) -> None:

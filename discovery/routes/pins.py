@@ -51,19 +51,20 @@ async def pins(
 @router.get(
     "/pins/{pin_id:path}/dots",
     response_model=DotsJson,
+    response_model_exclude_none=True,
     responses=documented("unknown-pin", "no-dots-yet", "deleted-pin", "unavailable"),
 )
 async def dots(
     here: Here, response: Response, pin_id: PinId, if_none_match: Annotated[str | None, Header()] = None
 ) -> DotsJson | Response:
     """The pin's dots, shown and suppressed, with signals and reasons. Has an ETag."""
-    record = await here.read(lambda: _dots(here, pin_id))
+    record, scores = await here.read(lambda: _dots(here, pin_id))
     tag = f'"{record.generation}.{record.version}.{record.epoch}.{record.decision}"'
     headers = {"ETag": tag, "Cache-Control": REVALIDATE}
     if _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
-    return of_dots(record)
+    return of_dots(record, scores)
 
 
 @router.get(
@@ -131,12 +132,12 @@ def _page(here: Context, limit: int, before: str | None) -> PageJson:
     return PageJson(pins=cards, next=behind, indexed_up_to=here.word(offsets))
 
 
-def _dots(here: Context, pin_id: str) -> DotRecord:
-    here.live(pin_id)
+def _dots(here: Context, pin_id: str) -> tuple[DotRecord, dict[int, float]]:
+    found = here.live(pin_id)
     record = here.services.dots.get(pin_id)
     if record is None or record.deleted:
         raise Problem("no-dots-yet", "the pin is searchable; its dots are still to be decided", retry_after_s=1)
-    return record
+    return record, lines.scores_of(found.record, record)
 
 
 def _matches(if_none_match: str | None, tag: str) -> bool:
@@ -162,7 +163,8 @@ def _lineage(here: Context, found: lines.Lineage) -> LineageJson:
             )
             for stage in found.stages
         ],
-        dots=None if found.dots is None else of_dots(found.dots),
+        dots=None if found.dots is None else of_dots(found.dots, found.scores),
+        witnesses=None if found.dots is None else list(found.witnesses),
         dead_letters=[
             DeadLetterJson(
                 topic=letter.topic,
@@ -176,5 +178,6 @@ def _lineage(here: Context, found: lines.Lineage) -> LineageJson:
             for letter in found.dead_letters
         ],
         dead_letters_checked=found.dead_letters_checked,
+        dead_letters_limit=found.dead_letters_limit,
         indexed_up_to=here.word(found.watermark),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands.options import Json, answer, say, settings_of
+from ops.commands.options import Json, answer, counted, say, settings_of
 
 if TYPE_CHECKING:
     from ops.dead import DeadLetter
@@ -26,7 +26,7 @@ def list_letters(topic: Topic = None, reason: Reason = None, as_json: Json = Fal
         return
     for letter in found:
         print(f"{letter.where}  {_time(letter.at_ms)}  {letter.key_text}  {letter.reason}: {letter.detail}")
-    print(f"{len(found)} dead letters")
+    print(counted(len(found), "dead letter"))
 
 
 @app.command()

@@ -40,7 +40,9 @@ def demo(
     begun = time.monotonic()
     loaded = settings_of(api__port=port)
     if "dots.score" not in loaded.sources:
+        usual = loaded.settings.dots.score
         loaded = settings_of(api__port=port, dots__score=DEMO_SCORE)
+        say(f"the demonstration shows dots from a detector score of {DEMO_SCORE} on; dots.score is {usual} otherwise")
     from ops.demo.pictures import chosen, locate
     from ops.demo.tally import Tally
 

@@ -52,10 +52,21 @@ def answer(facts: object) -> None:
     print(json.dumps(facts, indent=2, default=str))
 
 
+def counted(number: int, noun: str) -> str:
+    """As `1 pin`, `2 pins`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def no_stack(data: Path) -> str:
+    """What is said where a local stack was expected."""
+    return f"no local stack runs in {data.absolute()}; start one (dotstream up) or name its folder with --data"
+
+
 def start_logging(level: str) -> None:
-    """Log lines to standard error, with time, level and logger."""
+    """Log lines to standard error, with time, level and logger; faiss tells of its loading only when that fails."""
     import logging
 
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
+    logging.getLogger("faiss").setLevel(logging.WARNING)

@@ -7,10 +7,11 @@ with status 0 only when Kafka has acknowledged an event for every row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Protocol
+from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
@@ -18,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dotstream.clock import Clock, SystemClock
 from dotstream.errors import Poison, Retryable
-from ops.commands.options import Json, answer, settings_of
+from ops.commands.options import Json, answer, counted, settings_of
+from ops.local.claim import read_stack
 from ops.settings import Settings
 from ops.topics import require
 from producers.events_pb2 import PinEvent
@@ -78,7 +80,7 @@ class Summary:
 
     def as_text(self) -> str:
         rate = self.published / self.seconds if self.seconds else 0.0
-        parts = [f"{self.published} events published in {self.seconds:.1f} s ({rate:.0f} a second)"]
+        parts = [f"{counted(self.published, 'event')} published in {self.seconds:.1f} s ({rate:.0f} a second)"]
         parts += [f"{len(self.refused)} refused"] * bool(self.refused)
         parts += [f"{len(self.undelivered)} not delivered"] * bool(self.undelivered)
         parts += [f"stopped early: {self.stopped}"] * bool(self.stopped)
@@ -161,6 +163,35 @@ def deletes(pin_ids: Iterable[str], clock: Clock, version: int) -> Iterator[PinE
         yield PinEvent(pin_id=pin_id, kind=PinEvent.KIND_DELETED, version=version, event_time=clock.now_ms())
 
 
+def stack_roots(settings: Settings) -> list[Path] | None:
+    """Folders below which the local stack reads pictures; None when the events go elsewhere."""
+    stack = read_stack(settings.data)
+    if stack is None or stack.get("kafka") != settings.kafka.bootstrap or "file_roots" not in stack:
+        return None
+    return [Path(root).resolve() for root in stack["file_roots"]]
+
+
+def refuse_unreadable(
+    items: Iterable[PinEvent | ManifestError], roots: Sequence[Path] | None
+) -> Iterator[PinEvent | ManifestError]:
+    """Refuses events that name a picture file which the stack's workers may not read, instead of dead letters later.
+
+    Args:
+        items: events and refusals, passed on in their order.
+        roots: folders below which file URLs may point; None for any.
+    """
+    for item in items:
+        url = item.image.url if isinstance(item, PinEvent) else ""
+        if roots is not None and isinstance(item, PinEvent) and url.startswith("file:"):
+            path = Path(unquote(urlsplit(url).path)).resolve()
+            if not any(path.is_relative_to(root) for root in roots):
+                allowed = ", ".join(map(str, roots)) or "nowhere (fetch.file_roots)"
+                why = f"the picture is too large to go inline and the local stack reads files only below {allowed}"
+                yield ManifestError(str(path), why)
+                continue
+        yield item
+
+
 def publish(  # noqa: PLR0917  typer reads the options from the signature
     paths: Annotated[
         list[Path] | None,
@@ -190,9 +221,10 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
     settings = settings_of(kafka__bootstrap=kafka, topics__prefix=prefix).settings
     clock = SystemClock()
     kind = PinEvent.KIND_DELETED if delete else PinEvent.KIND_UPDATED if update else PinEvent.KIND_CREATED
-    items = itertools.chain(
+    items: Iterator[PinEvent | ManifestError] = itertools.chain(
         deletes(pin_id or (), clock, version), read(paths or (), now_ms=clock.now_ms, kind=kind, version=version)
     )
+    items = refuse_unreadable(items, stack_roots(settings))
     total = count(paths or ()) + len(pin_id or ())
     summary = _run(settings, items, topic=settings.topics.prefix + topic, rate=rate, clock=clock, total=total)
     if as_json:

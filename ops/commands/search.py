@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.commands.options import Json, answer, settings_of
+from ops.commands.options import Json, answer, no_stack, settings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,16 +55,23 @@ def search(
 
 
 def client(api: str | None) -> Client:
-    """A client of the API that was named, else of the local stack's, else of the one that the settings name.
+    """A client of the API that was named, else of the local stack's, else of the one that was set.
 
     Its problems are raised as errors of dotstream, one line for a person each.
+
+    Raises:
+        Misconfigured: no API was named or set, and no local stack runs in the data folder.
     """
     from discovery.client import Client
+    from dotstream.errors import Misconfigured
     from ops.local.claim import read_stack
 
-    settings = settings_of().settings
-    stack = read_stack(settings.data) or {}
-    return Client(api or stack.get("api") or f"http://{settings.api.host}:{settings.api.port}")
+    loaded = settings_of()
+    settings = loaded.settings
+    address = api or (read_stack(settings.data) or {}).get("api")
+    if not address and not {"api.host", "api.port"} & set(loaded.sources):
+        raise Misconfigured(f"{no_stack(settings.data)}, or the API with --api")
+    return Client(address or f"http://{settings.api.host}:{settings.api.port}")
 
 
 def console() -> Console:

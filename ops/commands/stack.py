@@ -6,13 +6,12 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops.commands.options import Json, answer, say, settings_of, start_logging
+from ops.commands.options import Json, answer, no_stack, say, settings_of, start_logging
 
 if TYPE_CHECKING:
     from ops.local.stack import LocalStack
@@ -48,6 +47,7 @@ def running_stack(
     When a signal comes before the stack is ready, the block is entered with the event set.
     """
     from ops.local.stack import local_stack
+    from ops.settings_model import check_addresses
 
     settings = loaded.settings
     start_logging("warning" if settings.log_level == "info" else settings.log_level)
@@ -55,6 +55,7 @@ def running_stack(
         "own_kafka": kafka or settings.kafka.bootstrap or None,
         "own_triton": triton or settings.triton.address or None,
     }
+    check_addresses(kafka=own["own_kafka"], triton=own["own_triton"])
     stop = threading.Event()
     with _signals(stop) as kill, local_stack(loaded, **own, progress=say) as stack:
         kill.append(stack)
@@ -95,7 +96,7 @@ def status(as_json: Json = False) -> None:
     if as_json:
         answer(facts)
     elif stack is None:
-        print(f"no local stack runs in {Path(settings.data)}")
+        print(no_stack(settings.data))
     else:
         _print_status(facts)
     if not facts["ready"]:
@@ -106,7 +107,8 @@ def _print_status(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    print("ready" if facts["ready"] else "not ready")
+    waiting = [name for name, part in facts["parts"].items() if not part["ready"]]
+    print("ready" if facts["ready"] else f"not ready: {', '.join(waiting) or 'the supervisor says so'}")
     for name in ("api", "kafka", "triton", "generation"):
         print(f"{name:10} {facts[name]}")
     table = Table("part", "ready", "pid", "restarts", "lag", "dead", box=None, pad_edge=False)

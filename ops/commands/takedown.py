@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.commands.options import say, settings_of
+from ops.commands.options import counted, say, settings_of
 
 if TYPE_CHECKING:
     from indexer.reader import IndexReader
@@ -31,7 +31,7 @@ def takedown(
     settings = settings_of().settings
     begun = time.monotonic()
     _publish(settings, pin_ids)
-    say(f"{len(pin_ids)} takedowns are in Kafka; waiting for the index and its readers")
+    say(f"{counted(len(pin_ids), 'takedown')} in Kafka; waiting for the index and its readers")
     with ExitStack() as owned:
         readers = _readers(settings, owned)
         while not all(reader.takedown_complete(pin_ids) for reader in readers):
@@ -41,7 +41,7 @@ def takedown(
                     "are the takedown and index workers running (dotstream status)?"
                 )
             time.sleep(LOOK_EVERY_S)
-    print(f"{len(pin_ids)} pins are taken down ({time.monotonic() - begun:.2f} s)")
+    print(f"{counted(len(pin_ids), 'pin')} taken down ({time.monotonic() - begun:.2f} s)")
 
 
 def _publish(settings: Settings, pin_ids: list[str]) -> None:

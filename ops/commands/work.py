@@ -53,6 +53,21 @@ def serve(
     """Run the API and the page until SIGTERM or Ctrl-C."""
     settings = settings_of(api__host=host, api__port=port).settings
     start_logging(settings.log_level)
+    leave_on_signals()
     from ops.serve import run
 
     run(settings)
+
+
+def leave_on_signals() -> None:
+    """Makes SIGTERM and SIGINT an orderly end with status 0, so that leases and shared memory are given back.
+
+    uvicorn has its own handlers while it serves; afterwards it raises the signal again for those that stood before,
+    and the default ones would end the process on the spot.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  as the signal module calls it
+        raise SystemExit(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ops.commands.options import counted
 from ops.demo.tally import Row, Tally, percentiles
 
 
@@ -64,7 +65,7 @@ def closing(tally: Tally) -> str:
     rows = tally.rows
     with_dots = sum(row.dotted_at is not None for row in rows)
     return (
-        f"{len(rows)} pins published, {with_dots} with their dot record, {len(tally.dead)} dead, "
+        f"{counted(len(rows), 'pin')} published, {with_dots} with their dot record, {len(tally.dead)} dead, "
         f"{tally.showing} show a dot\n"
         f"event to object record: {percentiles(tally.to_record_ms())}\n"
         f"event to dots:          {percentiles(tally.to_dots_ms())}"

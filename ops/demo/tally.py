@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from indexer.records_pb2 import DotRecord, ObjectRecord
+from ops.commands.options import counted
 
 SHOWN_SHARE = 1 / 3
 """At least so many of the pins must show a dot for the demonstration to count as a success."""
@@ -92,10 +93,10 @@ class Tally:
         if not self.rows:
             found.append("no pin was published")
         if self.open:
-            found.append(f"{len(self.open)} pins have no dot record: {', '.join(self.open[:5])}")
+            found.append(f"{counted(len(self.open), 'pin')} without dot record: {', '.join(self.open[:5])}")
         if self.dead:
             reasons = ", ".join(f"{pin_id} ({reason})" for pin_id, reason in list(self.dead.items())[:5])
-            found.append(f"{len(self.dead)} pins are dead: {reasons}")
+            found.append(f"{counted(len(self.dead), 'pin')} dead: {reasons}")
         if self.showing < SHOWN_SHARE * len(self.rows):
             found.append(f"only {self.showing} of {len(self.rows)} pins show a dot")
         return found

@@ -34,10 +34,13 @@ from producers.kafka import KafkaConnection
 
 ROLES = ("takedowns", "index", "dots", "vision")
 FREE_BYTES = 512 << 20
-MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "67108864"}
-"""glibc otherwise keeps an arena for each thread, and in each what the largest picture had taken."""
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
+"""glibc otherwise keeps an arena for each thread, and in each what the largest picture had taken. Up to 8 MB comes from
+the heap, as mapping each picture's pixels anew costs more than decoding them."""
 LOOK_EVERY_S = 2.0  # at Triton's processes
 CANARY_EVERY = 8  # looks: an inference of each model
+CHILD_LOOK_EVERY_S = 5.0  # at /healthz of workers and API
+CHILD_DOUBT_S = 60.0  # a process that was merely stopped for a while, or waits for a slow disk, comes back by itself
 Progress = Callable[[str], None]
 
 
@@ -69,6 +72,7 @@ class LocalStack:
         self.triton = own_triton or f"{LOOPBACK}:{self._ports['triton']}"
         self.api = f"http://{LOOPBACK}:{_api_port(loaded)}"
         self._own = {"kafka": own_kafka is not None, "triton": own_triton is not None}
+        self._own_roots = tuple(dict.fromkeys((str(Path.home()), str(Path.cwd()))))
         self._lock = threading.Lock()
         self._supervisor = Supervisor(self._parts(), clock=SystemClock(), changed=self._write)
 
@@ -198,19 +202,30 @@ class LocalStack:
         def wait_ready(running: Running, limit_s: float) -> None:
             within(limit_s, lambda: _probe(address), running, name, lambda: f"{last_line(log)} ({log})")
 
-        return Part(name, start, wait_ready, needs)
+        def check(_: Running) -> None:
+            _get(address, "/healthz")  # any answer will do: a process that is merely overloaded does not hang
 
-    def _for_children(self) -> dict[str, object]:
+        return Part(
+            name, start, wait_ready, needs, check=check, check_every_s=CHILD_LOOK_EVERY_S, doubt_s=CHILD_DOUBT_S
+        )
+
+    def _for_children(self) -> dict[str, Any]:
         """Settings that follow from running here, beside those that were given.
 
         The broker and the API listen on loopback only, so file URLs may name what this user keeps; a `publish` of a
         local folder sends large pictures that way.
         """
-        chosen: dict[str, object] = {"kafka.bootstrap": self.kafka, "triton.address": self.triton, "data": self.data}
+        chosen: dict[str, Any] = {"kafka.bootstrap": self.kafka, "triton.address": self.triton, "data": self.data}
         if not {"fetch.schemes", "fetch.file_roots"} & set(self._loaded.sources):
             chosen["fetch.schemes"] = ("https", "file")
-            chosen["fetch.file_roots"] = tuple(dict.fromkeys((str(Path.home()), str(Path.cwd()))))
+            chosen["fetch.file_roots"] = self._own_roots
         return chosen
+
+    def _file_roots(self) -> list[str]:
+        """Folders below which the workers read file URLs."""
+        fetch = self.settings.fetch
+        set_roots = fetch.file_roots if "file" in fetch.schemes else ()
+        return list(self._for_children().get("fetch.file_roots", set_roots))
 
     def _write(self, states: Mapping[str, State]) -> None:
         with self._lock:
@@ -237,6 +252,8 @@ class LocalStack:
             "triton": self.triton,
             "api": self.api,
             "generation": self.settings.generation,
+            "prefix": self.settings.topics.prefix,
+            "file_roots": self._file_roots(),
             "pid": os.getpid(),
             "parts": parts,
         }
@@ -310,14 +327,19 @@ def _kept_ports(data: Path, names: Sequence[str]) -> dict[str, int]:
 
 def _probe(address: str) -> None:
     """Raises: Unavailable unless /readyz at "host:port" answers 200."""
+    status, said = _get(address, "/readyz")
+    if status != http.client.OK:
+        raise Unavailable(f"{address} is not ready: {said}")
+
+
+def _get(address: str, path: str) -> tuple[int, str]:
+    """Status and beginning of the answer. Raises: Unavailable when there is none."""
     connection = http.client.HTTPConnection(address, timeout=2)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", path)
         response = connection.getresponse()
-        said = response.read(300).decode(errors="replace")
-        if response.status != http.client.OK:
-            raise Unavailable(f"{address} is not ready: {said.strip()}")
+        return response.status, response.read(300).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"{address} does not answer yet: {error}") from error
+        raise Unavailable(f"{address} does not answer: {error}") from error
     finally:
         connection.close()

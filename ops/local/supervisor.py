@@ -54,6 +54,7 @@ class Part:
             when the part ended.
         needs: names of parts that must be ready first.
         check: raises when a part that runs does not work; called every `check_every_s` with what `start` gave.
+        doubt_s: how long its checks must have failed, one after another, before it is started again.
         stop_limit_s: how long it may take to end.
     """
 
@@ -63,6 +64,7 @@ class Part:
     needs: frozenset[str] = frozenset()
     check: Callable[[Running], None] | None = None
     check_every_s: float = 10.0
+    doubt_s: float = 0.0
     stop_limit_s: float = 10.0
     ready_limit_s: float = 120.0
 
@@ -80,6 +82,7 @@ class State:
     again_at: float | None = None
     check_at: float = 0.0
     check_failures: int = 0
+    doubted_at: float = 0.0
     busy: Future[None] | None = field(default=None, repr=False)
 
 
@@ -193,7 +196,9 @@ class Supervisor:
             doubt = error is not None
             state.check_at = now + (min(SECOND_LOOK_S, state.part.check_every_s) if doubt else state.part.check_every_s)
             state.check_failures = state.check_failures + 1 if doubt else 0
-            if state.check_failures >= CHECK_FAILURES:
+            if state.check_failures == 1:
+                state.doubted_at = now
+            if state.check_failures >= CHECK_FAILURES and now - state.doubted_at >= state.part.doubt_s:
                 self._down(state, now, f"does not work: {error}")
         elif error is None:
             self._is_up(state)
@@ -213,8 +218,6 @@ class Supervisor:
         self._changed(self.states)
 
     def _end(self, state: State) -> None:
-        if state.busy is not None:
-            state.busy.cancel()
         if state.running is not None:
             try:
                 state.running.stop(state.part.stop_limit_s)

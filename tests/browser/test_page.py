@@ -86,6 +86,7 @@ def test_suppressed_dots_show_their_reasons(page: Page, stage: Stage) -> None:
     expect(dialog.locator(".dot.suppressed")).to_have_count(1)
     reasons = dialog.get_by_role("list", name="Why each dot is shown or suppressed")
     expect(reasons).to_contain_text("Suppressed: nothing similar enough, results are of mixed categories")
+    expect(reasons).to_contain_text("score 0.80")
     expect(reasons).to_contain_text("similarity 0.910")
     expect(reasons).to_contain_text("category conformity 80%")
 

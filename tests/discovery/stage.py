@@ -19,6 +19,7 @@ from discovery.dot_store import DotStore
 from discovery.dot_view import DotView, Extent, Logged
 from discovery.eyes import TritonEyes
 from discovery.ports import DeadLetter
+from discovery.ports import Letters as Found
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Retryable, Unavailable
@@ -121,11 +122,12 @@ class Letters:
     def __init__(self) -> None:
         self.letters: dict[str, list[DeadLetter]] = {}
         self.away = False
+        self.newest_only: int | None = None
 
-    def find(self, pin_id: str) -> Sequence[DeadLetter]:
+    def find(self, pin_id: str) -> Found:
         if self.away:
             raise Retryable("the broker is away")
-        return self.letters.get(pin_id, [])
+        return Found(self.letters.get(pin_id, []), self.newest_only)
 
 
 class Stage:
@@ -205,7 +207,15 @@ class Stage:
         """Takes a pin out, as the takedown worker and the index do."""
         self._apply(delete_record(pin_id, version, "g1", NOW))
 
-    def dots(self, record: ObjectRecord, *, shown: bool = True, decision: int = 1, after_ms: int = 84) -> DotRecord:
+    def dots(
+        self,
+        record: ObjectRecord,
+        *,
+        shown: bool = True,
+        decision: int = 1,
+        after_ms: int = 84,
+        witnesses: Sequence[str] = (),
+    ) -> DotRecord:
         """Decides a dot for each object of a pin, as the dots worker would."""
         reasons = [Dot.REASON_SIGNALS] if shown else [Dot.REASON_LOW_SIMILARITY, Dot.REASON_LOW_CONFORMITY]
         decided = DotRecord(
@@ -228,6 +238,7 @@ class Stage:
                 )
                 for item in record.objects
             ],
+            witnesses=witnesses,
             watermark=self.offsets,
             decided_at=NOW + after_ms,
         )

@@ -47,7 +47,10 @@ def test_metrics_are_labelled_by_route_and_never_by_path(api: httpx.Client, stag
     api.get("/pins/nobody-at-all")
     api.get("/no/such/path")
     api.post("/search/objects", json={"pin_id": "secret-pin", "object_index": 0})
+    stage.services.dots.undecodable = 3
     text = api.get("/metrics").text
+    assert "dotstream_api_dots_undecodable_total 3.0" in text
+    assert "dotstream_api_dots_rebuilds_total 0.0" in text
     assert 'route="/pins/{pin_id}",status="200"' in text
     assert 'route="unmatched",status="404"' in text
     assert 'dotstream_api_problems_total{type="unknown-pin"} 1.0' in text

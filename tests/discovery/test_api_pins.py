@@ -70,6 +70,7 @@ def test_dots_have_reasons_signals_and_an_etag(api: httpx.Client, stage: Stage) 
     assert dot["shown"] is False
     assert dot["reasons"] == ["low_similarity", "low_conformity"]
     assert (dot["x"], dot["y"]) == pytest.approx((0.5, 0.5), abs=0.01)
+    assert dot["score"] == pytest.approx(0.8)
     assert body["decided_at"] == str(NOW + 84)
     assert body["watermark"].keys() == {"0", "1"}
     tag = response.headers["etag"]
@@ -128,14 +129,18 @@ def test_lineage_of_a_pin_that_walked_the_whole_way(api: httpx.Client, stage: St
     record = stage.pin("a", patch("red"))
     waiting = api.get("/pins/a/lineage").json()
     assert waiting["state"] == "waiting"
-    assert [stage["stage"] for stage in waiting["stages"]] == ["event", "record", "searchable", "dots"]
+    assert [stage["stage"] for stage in waiting["stages"]] == ["event", "record", "logged", "searchable", "dots"]
     stage.dots(record)
     until(lambda: stage.services.dots.get("a"))
     done = api.get("/pins/a/lineage").json()
     assert done["state"] == "dots"
-    assert [one["state"] for one in done["stages"]] == ["done"] * 4
+    assert [one["state"] for one in done["stages"]] == ["done"] * 5
     assert done["stages"][0]["at"] == str(NOW)
-    assert done["stages"][3]["after_ms"] == "84"
+    assert done["stages"][2]["at"] == str(record.recorded_at)
+    assert "at" not in done["stages"][3]
+    assert done["stages"][4]["after_ms"] == "84"
+    assert "score 0.80" in done["stages"][4]["detail"]
+    assert done["dots"]["dots"][0]["score"] == pytest.approx(0.8)
     assert done["dots"]["dots"][0]["similarity"] == pytest.approx(0.91)
     assert done["dead_letters_checked"] is True
 
@@ -168,6 +173,59 @@ def test_lineage_says_where_and_why_a_pin_stopped(api: httpx.Client, stage: Stag
     assert later["stages"][-1]["state"] == "dead"
     stage.letters.away = True
     assert api.get("/pins/nobody/lineage").json()["dead_letters_checked"] is False
+
+
+@pytest.mark.parametrize(
+    ("letter", "shown"),
+    [
+        (DeadLetter("pins", 0, 9, "picture_empty", "no bytes", NOW + 1, NOW + 20_000, NOW + 1), True),
+        (DeadLetter("pins", 0, 9, "picture_empty", "no bytes", NOW + 1, NOW + 20_000), True),
+        (DeadLetter("pins", 0, 9, "picture_empty", "no bytes", NOW + 10_000, NOW + 20_000, NOW), False),
+        (DeadLetter("pins", 0, 9, "picture_empty", "no bytes", NOW + 10_000, NOW + 20_000, NOW - 1), False),
+        (DeadLetter("x.objects.g1", 0, 9, "wrong_bits", "8 bits", NOW + 1, NOW + 20_000, NOW + 1), False),
+        (DeadLetter("x.objects.g1", 0, 9, "wrong_bits", "8 bits", NOW + 10_000, NOW + 20_000), True),
+    ],
+    ids=["later", "without ce_time", "replayed", "earlier, late in the log", "an older record", "a newer record"],
+)
+def test_a_later_events_dead_letter_is_shown_by_the_events_time(
+    api: httpx.Client, stage: Stage, letter: DeadLetter, shown: bool
+) -> None:
+    record = stage.pin("a", patch("red"))
+    assert record.event_time + 1 < record.recorded_at
+    stage.letters.letters["a"] = [letter]
+    stages = api.get("/pins/a/lineage").json()["stages"]
+    assert (stages[-1]["stage"] == "later event") is shown
+
+
+def test_lineage_says_how_many_dead_letters_it_looked_at(api: httpx.Client, stage: Stage) -> None:
+    stage.letters.newest_only = 10_000
+    found = api.get("/pins/nobody/lineage").json()
+    assert "newest 10000 dead letters" in found["summary"]
+    assert found["dead_letters_limit"] == 10_000
+
+
+def test_a_deleted_witness_is_in_no_answer(api: httpx.Client, stage: Stage) -> None:
+    record = stage.pin("a", patch("red"))
+    for name in ("witness-kept", "witness-gone"):
+        stage.pin(name, patch("red"))
+    witnesses = ["witness-kept", "witness-gone"]
+    stage.dots(record, witnesses=witnesses)
+    until(lambda: stage.services.dots.get("a"))
+    assert api.get("/pins/a/lineage").json()["witnesses"] == witnesses
+    stage.delete("witness-gone")
+    until(lambda: api.get("/pins/witness-gone").status_code == 410)
+    assert api.get("/pins/a/lineage").json()["witnesses"] == ["witness-kept"]
+    with api.stream("GET", "/events") as events:
+        lines = events.iter_lines()
+        assert "event: hello" in iter(lambda: next(lines), "")
+        stage.dots(record, decision=2, witnesses=witnesses)
+        data = next(line for line in lines if line.startswith("data:") and '"dots"' in line)
+    assert '"decision":2' in data
+    answers = [data, *(api.get(path).text for path in ("/pins", "/pins/a", "/pins/a/dots", "/pins/a/lineage"))]
+    asked = {"pin_id": "a", "object_index": 0}
+    answers += [api.post(f"/search/{kind}", json=asked).text for kind in ("flashlight", "objects")]
+    assert all("witness-gone" not in answer for answer in answers)
+    assert all("witnesses" not in answer for answer in answers[:-3])
 
 
 def test_newer_versions_wait_for_their_dots(api: httpx.Client, stage: Stage) -> None:

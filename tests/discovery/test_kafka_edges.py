@@ -14,6 +14,7 @@ from discovery.dead_letters import KafkaDeadLetters, read_dead_letter
 from discovery.dot_log import KafkaDotLog
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
+from discovery.ports import Letters
 from dotstream.errors import Poison, Retryable, Unavailable
 from indexer.records_pb2 import DotRecord
 from ops.local.kafka import KafkaProcess
@@ -136,9 +137,10 @@ def test_without_a_broker_opening_is_retryable() -> None:
 
 def test_dead_letters_are_found_by_pin_newest_first(broker: KafkaProcess, topics: TopicNames) -> None:
     events = topics.events
+    headers = (("kind", b"created"), ("ce_time", b"1970-01-01T00:00:00.900Z"))
     letters = [
         dead_letter(
-            Message(events.pins, 1, offset, 1_000 + offset, pin.encode(), b"event", (("kind", b"created"),)),
+            Message(events.pins, 1, offset, 1_000 + offset, pin.encode(), b"event", headers),
             Poison(reason, f"why {reason}"),
             now_ms=2_000 + offset,
             size_limit=1_000_000,
@@ -149,13 +151,17 @@ def test_dead_letters_are_found_by_pin_newest_first(broker: KafkaProcess, topics
     assert {letter.topic for letter in letters} == {dead}
     write(broker.connection, letters)
     lookup = KafkaDeadLetters(broker.connection, [dead, f"{dead}.that-is-missing"], limit_s=20)
-    found = lookup.find("a")
+    found = lookup.find("a").found
     assert [(one.reason, one.detail, one.offset, one.event_timestamp, one.dead_at) for one in found] == [
         ("second", "why second", 2, 1_002, 2_002),
         ("first", "why first", 0, 1_000, 2_000),
     ]
     assert found[0].topic == events.pins
-    assert lookup.find("unknown") == []
+    assert found[0].event_time == 900
+    assert lookup.find("unknown") == Letters([])
+    bounded = KafkaDeadLetters(broker.connection, [dead], records=2, limit_s=20).find("a")
+    assert [one.reason for one in bounded.found] == ["second"]
+    assert bounded.newest_only == 2
 
 
 def test_headers_of_strangers_are_no_dead_letter() -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
+import signal
+import socket
 import subprocess
 import sys
 from importlib import import_module
@@ -8,9 +11,16 @@ from pathlib import Path
 
 import pytest
 import typer
+from prometheus_client import CollectorRegistry
+from rich.console import Console
 
 from ops.cli import COMMANDS, hoisted
+from ops.commands.config import table
 from ops.local.claim import claimed, write_stack
+from ops.local.ports import free_ports
+from ops.probes import Probes
+from ops.settings import load
+from tests.ops.test_supervisor import until
 
 
 def dotstream(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -117,6 +127,85 @@ def test_status_of_a_stack(tmp_path: Path) -> None:
     assert json.loads(run.stdout).items() >= facts.items()
 
 
+def test_status_names_a_part_that_does_not_answer(tmp_path: Path) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))  # connects, and never answers, as a stopped process does
+    with Probes("127.0.0.1", 0, CollectorRegistry(), healthy=lambda: True, ready=lambda: True) as good, silent:
+        parts = {
+            "kafka": {"ready": True, "pid": 1, "restarts": 0},
+            "index": {"ready": True, "pid": 2, "restarts": 0, "metrics": f"http://{good.address}/metrics"},
+        }
+        facts = {"ready": True, "kafka": "k:1", "triton": "t:1", "api": f"http://{good.address}", "generation": "g1"}
+        stuck = {
+            "ready": True,
+            "pid": 3,
+            "restarts": 0,
+            "metrics": f"http://127.0.0.1:{silent.getsockname()[1]}/metrics",
+        }
+        with claimed(tmp_path / "d"):
+            write_stack(tmp_path / "d", {**facts, "parts": parts})
+            assert dotstream("status", "--data", tmp_path / "d", cwd=tmp_path).returncode == 0
+            write_stack(tmp_path / "d", {**facts, "parts": {**parts, "vision": stuck}})
+            run = dotstream("status", "--data", tmp_path / "d", cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stdout.startswith("not ready: vision\n")
+
+
+@pytest.mark.parametrize("arguments", [["pin", "p"], ["search", "picture.png"]])
+def test_without_a_stack_nobody_is_asked(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "picture.png").touch()
+    run = dotstream(*arguments, "--data", "d", cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"dotstream: no local stack runs in {tmp_path / 'd'}")
+    set_one = dotstream(*arguments, cwd=tmp_path, env={"DOTSTREAM_API__PORT": "9"})
+    assert "127.0.0.1:9" in set_one.stderr
+
+
+@pytest.mark.parametrize("option", ["--kafka", "--triton"])
+def test_an_address_without_a_port_is_refused(tmp_path: Path, option: str) -> None:
+    run = dotstream("up", "--data", tmp_path / "d", "--port", "0", option, "localhost", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "'localhost' is no" in run.stderr
+    assert "HOST:PORT" in run.stderr
+
+
+def test_config_show_never_cuts_names(tmp_path: Path) -> None:
+    rows = list(load().rows())
+    narrow = Console(width=60, file=io.StringIO())
+    narrow.print(table(rows))
+    assert isinstance(narrow.file, io.StringIO)
+    assert all(name in narrow.file.getvalue() for name, *_ in rows)
+    piped = dotstream("config", "show", cwd=tmp_path, env={"COLUMNS": "40"}).stdout
+    assert all(f"\n{name} " in piped for name, *_ in rows)
+
+
+SERVE = """
+import contextlib, pathlib, sys, types
+from fastapi import FastAPI
+from discovery.server import server
+from ops.commands.work import leave_on_signals
+folder = pathlib.Path(sys.argv[1])
+leave_on_signals()
+app = FastAPI(on_startup=[(folder / "up").touch])
+app.state.context = types.SimpleNamespace(feed=types.SimpleNamespace(close=lambda: None))
+with contextlib.ExitStack() as owned:
+    owned.callback((folder / "closed").touch)
+    server(app, "127.0.0.1", int(sys.argv[2])).run()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_api_gives_back_what_it_holds_when_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = [sys.executable, "-c", SERVE, str(tmp_path), str(free_ports(1)[0])]
+    with subprocess.Popen(arguments, cwd=Path(__file__).parents[2]) as process:
+        try:
+            until(lambda: (tmp_path / "up").exists() or process.poll() is not None)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    assert (tmp_path / "closed").exists()
+
+
 def test_a_second_stack_in_the_folder_is_refused(tmp_path: Path) -> None:
     with claimed(tmp_path / "d"):
         run = dotstream("up", "--data", tmp_path / "d", cwd=tmp_path)
@@ -154,8 +243,6 @@ def test_an_unknown_benchmark_lists_those_there_are(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -84,7 +84,7 @@ def test_the_commands(broker: KafkaProcess, topics: TopicNames, buried: list[Dea
     assert [letter["key"] for letter in found] == ["pin-a", "pin-b", "board", "pin-c"]
     of_saves = run(broker, topics, tmp_path, "list", "--topic", "saves")
     assert "undecodable was found" in of_saves.stdout
-    assert "1 dead letters" in of_saves.stdout
+    assert "1 dead letter\n" in of_saves.stdout
     shown = run(broker, topics, tmp_path, "show", found[0]["where"])
     assert shown.returncode == 0
     assert "picture_truncated" in shown.stdout

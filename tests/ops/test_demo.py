@@ -95,8 +95,8 @@ def test_what_went_wrong_is_told() -> None:
     tally.dotted(DotRecord(pin_id="d", version=1003, deleted=True), 1100)
     assert tally.open == ["c", "d"]
     assert tally.complaints() == [
-        "2 pins have no dot record: c, d",
-        "1 pins are dead: b (picture_truncated)",
+        "2 pins without dot record: c, d",
+        "1 pin dead: b (picture_truncated)",
         "only 1 of 4 pins show a dot",
     ]
     assert tally_of().complaints() == ["no pin was published"]

@@ -14,8 +14,10 @@ from typer.testing import CliRunner, Result
 from dotstream.clock import ManualClock
 from dotstream.errors import Misconfigured, Poison, Unavailable
 from ops.cli import app
-from ops.commands.publish import Summary, publish_all
+from ops.commands.publish import Summary, publish_all, refuse_unreadable, stack_roots
+from ops.local.claim import claimed, write_stack
 from ops.local.kafka import KafkaProcess
+from ops.settings import Settings
 from ops.topics import TopicNames
 from producers.events import check_pin
 from producers.events_pb2 import PinEvent
@@ -64,7 +66,7 @@ def test_updates_go_out_as_updates_under_the_given_version(
 ) -> None:
     result = run(broker, topics, photos / "0.jpg", "--update", "--version", 42)
     assert result.exit_code == 0
-    assert "1 events published" in result.stderr
+    assert "1 event published" in result.stderr
     (event,) = events_in(broker, topics.events.pins, 1)
     assert (event.kind, event.version) == (PinEvent.KIND_UPDATED, 42)
 
@@ -88,7 +90,7 @@ def test_bad_rows_are_named_and_fail_the_command_but_not_the_rest(
     assert result.exit_code == 1
     assert f"refused {manifest}:2: pin_id is empty" in result.stderr
     assert f"refused {manifest}:3: image none.jpg" in result.stderr
-    assert "1 events published" in result.stderr
+    assert "1 event published" in result.stderr
     assert "2 refused" in result.stderr
     assert [event.pin_id for event in events_in(broker, topics.events.pins_backfill, 1)] == ["good"]
 
@@ -182,3 +184,29 @@ def test_a_large_picture_is_published_by_reference(broker: KafkaProcess, topics:
     assert len(buffer.getvalue()) > 1 << 20
     assert run(broker, topics, path).exit_code == 0
     assert events_in(broker, topics.events.pins, 1)[0].image.url == path.as_uri()
+
+
+def test_a_picture_that_the_local_stack_may_not_read_is_refused_at_once(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "home" / "a b.png", tmp_path / "else" / "b.png"
+    (tmp_path / "else").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "link.png").symlink_to(outside)
+    urls = [path.as_uri() for path in (inside, outside, tmp_path / "home" / "link.png")]
+    events = [
+        PinEvent(pin_id=str(n), image=PinEvent.Image(url=url)) for n, url in enumerate([*urls, "https://a/b.png"])
+    ]
+    roots = [(tmp_path / "home").resolve()]
+    found = list(refuse_unreadable(events, roots))
+    assert [isinstance(item, ManifestError) for item in found] == [False, True, True, False]
+    assert f"reads files only below {roots[0]}" in str(found[1])
+    assert list(refuse_unreadable(events, None)) == events
+
+
+def test_the_roots_are_those_of_the_stack_that_gets_the_events(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"data": tmp_path, "kafka": {"bootstrap": "127.0.0.1:1"}})
+    assert stack_roots(settings) is None
+    with claimed(tmp_path):
+        write_stack(tmp_path, {"kafka": "127.0.0.1:1", "file_roots": [str(tmp_path)]})
+        assert stack_roots(settings) == [tmp_path.resolve()]
+        write_stack(tmp_path, {"kafka": "127.0.0.1:2", "file_roots": [str(tmp_path)]})
+        assert stack_roots(settings) is None

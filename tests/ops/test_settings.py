@@ -108,6 +108,30 @@ def test_without_an_address_the_message_says_what_to_do() -> None:
         load().settings.kafka.connection()
 
 
+def test_topics_and_generation_come_from_the_stack_whose_brokers_are_meant(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with claimed(data):
+        write_stack(data, {"kafka": "127.0.0.1:1", "triton": "127.0.0.1:2", "prefix": "mine.", "generation": "g4"})
+        loaded = load(None, {"data": data})
+        assert (loaded.settings.topics.prefix, loaded.settings.generation) == ("mine.", "g4")
+        assert loaded.sources["topics.prefix"] == loaded.sources["generation"] == "stack.json"
+        own = load(None, {"data": data, "topics.prefix": "", "generation": "g1"}).settings
+        assert (own.topics.prefix, own.generation) == ("", "g1")
+        elsewhere = load(None, {"data": data, "kafka.bootstrap": "other:9"}).settings
+        assert (elsewhere.topics.prefix, elsewhere.generation) == ("", "g1")
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", ":9092", "host:0", "host:70000", "a:1,b", "http://a:1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(Misconfigured, match="is no Kafka address: HOST:PORT"):
+        load(None, {"kafka.bootstrap": address}).settings.kafka.connection()
+
+
+@pytest.mark.parametrize("address", ["a:1", "127.0.0.1:9092", "a.b-c:1, d:2", "[::1]:9092"])
+def test_what_is_an_address_is_taken(address: str) -> None:
+    assert load(None, {"kafka.bootstrap": address}).settings.kafka.connection().bootstrap == address
+
+
 def test_addresses_come_from_the_stack_that_runs_in_the_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with claimed(data):

@@ -74,6 +74,8 @@ def test_up_runs_everything_and_leaves_nothing(up: Up, tmp_path: Path) -> None:
     facts = up.start()
     started = processes(facts)
     assert len(started) == 7
+    assert (facts["prefix"], facts["generation"]) == ("", "g1")
+    assert facts["file_roots"] == [str(Path.home()), str(ROOT)]
     status = dotstream("status", "--json", "--data", up.data, cwd=tmp_path)
     assert status.returncode == 0, status.stderr
     told = json.loads(status.stdout)

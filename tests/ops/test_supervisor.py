@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dotstream.clock import SystemClock
+from dotstream.clock import ManualClock, SystemClock
 from dotstream.errors import Fatal, Misconfigured, Retryable, Unavailable
 from ops.local import guard
 from ops.local.claim import claimed, read_stack, write_stack
@@ -245,3 +246,58 @@ def test_a_log_that_grew_too_large_is_put_aside(tmp_path: Path, monkeypatch: pyt
     assert log.with_suffix(".log.1").read_text() == "first word of it\n"
     assert isinstance(child, Process)
     assert child.status == 0
+
+
+def test_a_part_that_fails_its_checks_is_given_the_time_it_was_granted(folder: Path) -> None:
+    clock = ManualClock()
+    answers = threading.Event()
+
+    def check(_: Running) -> None:
+        if not answers.is_set():
+            raise Unavailable("silent")
+
+    patient = dataclasses.replace(part(folder, "a", check=check), doubt_s=60.0)
+    running = Supervisor([patient], clock=clock, restarts=Restarts(first_s=0.05, longest_s=0.2))
+    running.start(threading.Event())
+    state = running.states["a"]
+
+    def look(after_s: float) -> None:
+        clock.sleep(after_s)
+        running.step()
+        until(lambda: state.busy is None or state.busy.done())
+        running.step()
+
+    for _ in range(5):
+        look(10.0)
+    assert (state.restarts, state.check_failures > 2) == (0, True)
+    answers.set()
+    look(10.0)
+    assert state.check_failures == 0
+    answers.clear()
+    for _ in range(8):
+        look(10.0)
+    assert state.restarts == 1
+    running.stop()
+
+
+def test_a_check_that_answers_after_the_stop_does_no_harm(folder: Path) -> None:
+    looking, answer = threading.Event(), threading.Event()
+
+    def check(_: Running) -> None:
+        looking.set()
+        answer.wait(20)
+
+    running = supervisor(part(folder, "a", check=check))
+    running.start(threading.Event())
+
+    def looked() -> bool:
+        running.step()
+        return looking.is_set()
+
+    until(looked)
+    busy = running.states["a"].busy
+    running.stop()
+    answer.set()
+    assert busy is not None
+    until(busy.done)
+    assert busy.exception() is None
