@@ -94,14 +94,17 @@ class KafkaLog:
         self._met: dict[Partition, int] = {}
         self._fatal: KafkaError | None = None
         self._bounded = BoundedCaller()
+        self._unready: Producer | None = None
         self._opened = 0
 
     def open(self, listener: Listener) -> None:
+        unready, self._unready = self._unready, None
         self.close()
-        self._opened += 1
         self._fatal = None
-        self._producer = Producer(self._producer_config())
-        self._guard(lambda: self._within(self._settings.open_limit_s, self._started_producer().init_transactions))
+        if unready is None:
+            self._opened += 1
+            unready = Producer(self._producer_config())
+        self._producer = self._initialised(unready)
         consumer = Consumer(self._consumer_config())
         self._consumer = consumer
         self._guard(
@@ -112,6 +115,20 @@ class KafkaLog:
                 on_lost=lambda _, parts: self._on_revoke(parts, listener.lost),
             )
         )
+
+    def _initialised(self, producer: Producer) -> Producer:
+        """The producer with its epoch, and whatever its slot had left open ended.
+
+        One whose request was not answered in time is kept for the next try: its request may still be on the way, and
+        were another producer made beside it, the older request could arrive last and fence the newer producer.
+        """
+        try:
+            self._within(self._settings.open_limit_s, producer.init_transactions)
+        except KafkaException as error:
+            if error.args[0].retriable():
+                self._unready = producer
+            raise self._broken(error.args[0]) from error
+        return producer
 
     def poll(self, limit: int, wait_s: float) -> list[Message]:
         consumer = self._started_consumer()
@@ -198,7 +215,7 @@ class KafkaLog:
 
     def close(self) -> None:
         consumer, producer = self._consumer, self._producer
-        self._consumer = self._producer = None
+        self._consumer = self._producer = self._unready = None
         self._paused = False
         self._stashed.clear()
         self._positions.clear()
