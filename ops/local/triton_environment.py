@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from uv import find_uv_bin
+
 from dotstream.errors import Fatal, Misconfigured, Unavailable
 from triton_models.files import locked
 
@@ -68,9 +70,7 @@ def ensure_environment(cache: Path, progress: Progress, *, python: str | None = 
             f"the local Triton server needs Linux on x86_64, this is {sys.platform} on {platform.machine()}; "
             "run the official container and name its address instead (--triton HOST:PORT)"
         )
-    uv = shutil.which("uv")
-    if uv is None:
-        raise Misconfigured("uv is missing, and it makes the Triton server's environment: pip install uv")
+    uv = _uv()
     interpreter = _interpreter(uv, python)
     version = python or _version_of(interpreter)
     home = cache.absolute() / "triton"
@@ -83,6 +83,17 @@ def ensure_environment(cache: Path, progress: Progress, *, python: str | None = 
     environment = _describe(folder, version)
     _check_libraries(environment, version)
     return environment
+
+
+def _uv() -> str:
+    """The uv of this environment's own package, whatever the PATH has."""
+    try:
+        return find_uv_bin()
+    except FileNotFoundError as error:
+        raise Misconfigured(
+            f"the package uv has lost its program, which makes the Triton server's environment ({error}); "
+            "reinstall it: pip install --force-reinstall uv"
+        ) from error
 
 
 def _interpreter(uv: str, python: str | None) -> str:

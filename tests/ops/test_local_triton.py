@@ -80,23 +80,31 @@ def test_no_usable_python_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\nexit 2\n")
     uv.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(triton_environment, "find_uv_bin", lambda: str(uv))
     monkeypatch.setattr(triton_environment, "RUNNING", "3.14")
     with pytest.raises(Misconfigured, match=r"beside the running 3\.14.*uv python install 3\.12"):
         ensure_environment(tmp_path, quiet)
 
 
-def test_missing_uv_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Misconfigured, match="uv is missing"):
+def test_a_lost_uv_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> str:
+        raise FileNotFoundError("no uv here")
+
+    monkeypatch.setattr(triton_environment, "find_uv_bin", lost)
+    with pytest.raises(Misconfigured, match=r"no uv here.*reinstall it"):
         ensure_environment(tmp_path, quiet)
+
+
+def test_uv_need_not_be_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Path(triton_environment._uv()).is_file()
 
 
 def test_packages_that_do_not_come_are_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\necho 'error: could not connect' >&2\nexit 2\n")
     uv.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(triton_environment, "find_uv_bin", lambda: str(uv))
     with pytest.raises(Unavailable, match="could not connect"):
         ensure_environment(tmp_path, quiet)
 
