@@ -153,7 +153,7 @@ class Dot(_message.Message):
     def __init__(self, object_index: _Optional[int] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., label: _Optional[str] = ..., shown: bool = ..., similarity: _Optional[float] = ..., annotation_score: _Optional[float] = ..., category_conformity: _Optional[float] = ..., reasons: _Optional[_Iterable[_Union[Dot.Reason, str]]] = ...) -> None: ...
 
 class DotRecord(_message.Message):
-    __slots__ = ("pin_id", "version", "deleted", "generation", "epoch", "decision", "dots", "witnesses", "watermark", "decided_at")
+    __slots__ = ("pin_id", "version", "deleted", "generation", "epoch", "decision", "dots", "witnesses", "watermark", "decided_at", "index_objects")
     class WatermarkEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,7 @@ class DotRecord(_message.Message):
     WITNESSES_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
+    INDEX_OBJECTS_FIELD_NUMBER: _ClassVar[int]
     pin_id: str
     version: int
     deleted: bool
@@ -181,7 +182,8 @@ class DotRecord(_message.Message):
     witnesses: _containers.RepeatedScalarFieldContainer[str]
     watermark: _containers.ScalarMap[int, int]
     decided_at: int
-    def __init__(self, pin_id: _Optional[str] = ..., version: _Optional[int] = ..., deleted: bool = ..., generation: _Optional[str] = ..., epoch: _Optional[int] = ..., decision: _Optional[int] = ..., dots: _Optional[_Iterable[_Union[Dot, _Mapping]]] = ..., witnesses: _Optional[_Iterable[str]] = ..., watermark: _Optional[_Mapping[int, int]] = ..., decided_at: _Optional[int] = ...) -> None: ...
+    index_objects: int
+    def __init__(self, pin_id: _Optional[str] = ..., version: _Optional[int] = ..., deleted: bool = ..., generation: _Optional[str] = ..., epoch: _Optional[int] = ..., decision: _Optional[int] = ..., dots: _Optional[_Iterable[_Union[Dot, _Mapping]]] = ..., witnesses: _Optional[_Iterable[str]] = ..., watermark: _Optional[_Mapping[int, int]] = ..., decided_at: _Optional[int] = ..., index_objects: _Optional[int] = ...) -> None: ...
 
 class GenerationRecord(_message.Message):
     __slots__ = ("name", "fingerprint", "state", "epoch", "detector", "embedder", "bits", "partitions", "changed_at")

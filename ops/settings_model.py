@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic_settings import NoDecode
 
 from dotstream.errors import Misconfigured
+from indexer.dot_rule import Preset
 from producers.kafka import KafkaConnection
 
 if TYPE_CHECKING:
@@ -201,6 +202,9 @@ class Index(Section):
 class Dots(Section):
     batch_max: Count = Field(default=64, description="object records decided on in one transaction")
     neighbours: Count = Field(default=25, description="results of which the signals are made")
+    preset: Preset = Field(
+        default="all", description="signals that are asked for, a row of the paper's Table 5 (indexer/dot_rule.py)"
+    )
     score: Share = Field(default=0.7, description="least detector score of a dot, in cold start the only condition")
     similarity: Share = Field(default=0.65, description="least similarity of the nearest result")
     annotation: Annotated[float, Field(ge=0)] = Field(default=0.2, description="least score of the best annotation")

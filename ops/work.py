@@ -205,12 +205,14 @@ def _index(place: Workplace, owned: contextlib.ExitStack) -> IndexWorker:  # noq
 
 
 def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
-    from consumers.dots import DotSettings, DotsProcessor
+    from consumers.dot_decider import DotDecider
+    from consumers.dots import DotsProcessor, Standing
     from indexer.reader import IndexReader
     from indexer.search import warm
+    from ops.dots import dot_settings
 
     warm()
-    settings, dots = place.settings, place.settings.dots
+    settings = place.settings
     reader = IndexReader(
         settings.index_folder,
         place.generation.partitions,
@@ -219,25 +221,22 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
         name=f"dots-{settings.worker.slot}",
     )
     owned.callback(reader.close)
+    decider = DotDecider(
+        reader, dot_settings(settings), generation=settings.generation, clock=place.clock, metrics=place.metrics
+    )
+    epoch = place.generation.epoch
     processor = DotsProcessor(
         reader=reader,
-        settings=DotSettings(
-            neighbours=dots.neighbours,
-            score_min=dots.score,
-            similarity_min=dots.similarity,
-            annotation_min=dots.annotation,
-            conformity_min=dots.conformity,
-            cold_start_objects=dots.cold_start_min_objects,
-        ),
+        decider=decider,
+        standing=lambda: Standing(active=True, epoch=epoch),
         generation=settings.generation,
         bits=place.generation.bits,
-        epoch=place.generation.epoch,
         topic=place.names.dots,
         source="dotstream/dots",
         clock=place.clock,
         metrics=place.metrics,
     )
-    runtime = RuntimeSettings(batch_max=dots.batch_max, window=2, dead_letters=False)
+    runtime = RuntimeSettings(batch_max=settings.dots.batch_max, window=2, dead_letters=False)
     pool = owned.enter_context(_pool(1, "dots"))
     topics = [place.names.objects(settings.generation)]
     return Worker(place.log("dots", topics), processor, pool, place.clock, place.metrics, settings=runtime)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumers.dots import DotSettings, DotsProcessor, NotYetApplied
+from consumers.dot_decider import DotDecider, DotSettings
+from consumers.dots import DotsProcessor, NotActive, NotYetApplied, Standing
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Message
 from dotstream.clock import SystemClock
 from indexer.arbitration import Logged
+from indexer.dot_rule import DotRule
 from indexer.reader import IndexReader
 from indexer.records import delete_record, encode
 from indexer.records_pb2 import Box, Code, DetectedObject, Dot, DotRecord, ObjectRecord
@@ -21,9 +23,8 @@ from indexer.shard import Shard
 
 BITS = 256
 FEATURE = "e@1/codes"
-EVERY_SIGNAL = DotSettings(
-    neighbours=3, similarity_min=0.8, annotation_min=0.05, conformity_min=0.6, cold_start_objects=0, apply_limit_s=0.2
-)
+RULE = DotRule(score=0.7, similarity=0.8, annotation=0.05, conformity=0.6)
+EVERY_SIGNAL = DotSettings(rule=RULE, neighbours=3, cold_start_objects=0)
 
 
 def code_near(seed: int, flipped: int) -> bytes:
@@ -92,17 +93,19 @@ class Place:
             self.shard.apply([Logged(offset, key, record, 1)])
         return self.messages[-1]
 
-    def decide(self, *messages: Message, settings: DotSettings = EVERY_SIGNAL) -> list[DotRecord]:
+    def decide(self, *messages: Message, settings: DotSettings = EVERY_SIGNAL, active: bool = True) -> list[DotRecord]:
+        metrics = WorkerMetrics("dots", CollectorRegistry())
         processor = DotsProcessor(
             reader=self.reader,
-            settings=settings,
+            decider=DotDecider(self.reader, settings, generation="g1", clock=self.clock, metrics=metrics),
+            standing=lambda: Standing(active, epoch=3),
             generation="g1",
             bits=BITS,
-            epoch=3,
             topic="dots",
             source="test",
             clock=self.clock,
-            metrics=WorkerMetrics("dots", CollectorRegistry()),
+            metrics=metrics,
+            apply_limit_s=0.2,
         )
         outcomes = processor.process(messages)
         return [DotRecord.FromString(output.value or b"") for o in outcomes for output in o.outputs]
@@ -165,7 +168,7 @@ def test_the_pin_itself_and_identical_pictures_are_no_witnesses(place: Place) ->
 
 
 def test_in_cold_start_the_score_alone_decides(place: Place) -> None:
-    cold = DotSettings(cold_start_objects=100)
+    cold = DotSettings(rule=RULE, cold_start_objects=100)
     sure, unsure = place.log(record_of("sure")), place.log(record_of("unsure", seed=2, score=0.4))
     shown, hidden = place.decide(sure, unsure, settings=cold)
     assert (shown.dots[0].shown, list(shown.dots[0].reasons)) == (True, [Dot.REASON_COLD_START])
@@ -190,3 +193,17 @@ def test_garbage_is_left_to_the_index_worker(place: Place) -> None:
     bad = Message("objects.g1", 0, 0, 1, b"x", b"not a record")
     null = Message("objects.g1", 0, 0, 1, b"x", None)
     assert [record.pin_id for record in place.decide(bad, null, good)] == ["pin"]
+
+
+def test_only_the_active_generation_decides(place: Place) -> None:
+    with pytest.raises(NotActive):
+        place.decide(place.log(record_of("pin")), active=False)
+
+
+def test_a_record_with_objects_from_crops_is_decided_above_the_one_before_it(place: Place) -> None:
+    first = record_of("pin")
+    again = record_of("pin")
+    again.revision = 1
+    (before,), (after,) = place.decide(place.log(first)), place.decide(place.log(again))
+    assert (before.decision, after.decision) == (1, 65_537)
+    assert (before.index_objects, after.index_objects) == (1, 1)

@@ -144,6 +144,9 @@ MESSAGES: dict[str, Message] = {
         watermark={0: 10, 1: -1, 3: 2**40},
         decided_at=TIME + 90,
     ),
+    "dot_record.sized": DotRecord(  # the field joined after the first release
+        pin_id="pin-1", version=TIME, generation="g1", epoch=1, decision=65_538, index_objects=100_000
+    ),
     "dot_record.minimal": DotRecord(pin_id="p", version=1, deleted=True, generation="g1"),
     "generation_record.full": GenerationRecord(
         name="g2",

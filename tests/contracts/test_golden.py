@@ -60,7 +60,7 @@ def unset_fields(message: Message) -> set[str]:
 ALLOWED = {
     "pin_event.full": {"image.inline"},  # one of the two sources; pin_event.inline has the other
     "object_record.full": {"deleted"},
-    "dot_record.full": {"deleted"},
+    "dot_record.full": {"deleted", "index_objects"},  # dot_record.sized has the latter
     "tag_event.full": {"box.x0"},
 }
 

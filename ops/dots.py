@@ -1,0 +1,14 @@
+"""How dots are decided, put together from the settings."""
+
+from __future__ import annotations
+
+from consumers.dot_decider import DotSettings
+from indexer.dot_rule import DotRule
+from ops.settings import Settings
+
+
+def dot_settings(settings: Settings) -> DotSettings:
+    """The rule under the preset, and what the signals are made of."""
+    dots = settings.dots
+    rule = DotRule(dots.score, dots.similarity, dots.annotation, dots.conformity).under(dots.preset)
+    return DotSettings(rule=rule, neighbours=dots.neighbours, cold_start_objects=dots.cold_start_min_objects)
