@@ -54,6 +54,9 @@ class WorkerMetrics:
         self._triton_seconds = histogram("triton_seconds", "Time of one call to Triton.", STAGE_BUCKETS, "model")
         self._index = gauge("index_size", "What the shards of this worker hold.", "partition", "kind")
         self._offsets = gauge("index_offset", "Applied and durable offset of a shard.", "partition", "kind")
+        self._state_offsets = gauge(
+            "state_offset", "Applied and durable offset of a worker's local state.", "topic", "partition", "kind"
+        )
         self.paused = gauge("paused", "1 while the worker waits for something that is away; its log says what.").labels(
             role
         )
@@ -86,6 +89,10 @@ class WorkerMetrics:
             self._index.labels(self.role, str(partition), kind).set(value)
         for kind, value in offsets.items():
             self._offsets.labels(self.role, str(partition), kind).set(value)
+
+    def state(self, topic: str, partition: int, *, applied: int, durable: int) -> None:
+        self._state_offsets.labels(self.role, topic, str(partition), "applied").set(applied)
+        self._state_offsets.labels(self.role, topic, str(partition), "durable").set(durable)
 
     def inferred(self, model: str, *, rows: int, seconds: float, retries: int, outcome: str) -> None:
         """See `triton_models.calls.Observer`."""

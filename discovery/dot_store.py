@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from rocksdict import Options, Rdict, WriteBatch
 
 from dotstream.errors import DotstreamError, Fatal, Misconfigured
-from indexer.catalogue import translate
+from indexer.database import translate
 from indexer.records_pb2 import DotRecord
 
 FORMAT = 1
@@ -65,7 +65,7 @@ class DotStore:
         folder: made when missing; its parent must exist or be creatable.
 
     Raises:
-        LockHeld, DiskFull, Damaged, Retryable: as RocksDB says (indexer/catalogue.py).
+        LockHeld, DiskFull, Damaged, Retryable: as RocksDB says (indexer/database.py).
         Misconfigured: the folder was written in another format version.
     """
 

@@ -8,7 +8,7 @@
         └── Misconfigured  a setting, file or version must be changed by a person first
 
 Errors of Kafka, gRPC, RocksDB, decoders and HTTP are translated at one edge each:
-producers/kafka.py, triton_models/client.py, indexer/catalogue.py, triton_models/pictures.py, consumers/fetch.py.
+producers/kafka.py, triton_models/client.py, indexer/database.py, triton_models/pictures.py, consumers/fetch.py.
 """
 
 from __future__ import annotations

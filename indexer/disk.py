@@ -1,4 +1,4 @@
-"""The edge to the file system: its errors by name. RocksDB's are translated in indexer/catalogue.py."""
+"""The edge to the file system: its errors by name. RocksDB's are translated in indexer/database.py."""
 
 from __future__ import annotations
 

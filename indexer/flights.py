@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from indexer.arbitration import Outcome
-from indexer.catalogue import I64, Catalogue
+from indexer.catalogue import Catalogue
+from indexer.database import I64
 from indexer.entries import Row
 from indexer.records import Order
 

@@ -1,9 +1,11 @@
-"""The folder of one shard: which version of its state is in place, who holds it, and what it was made for.
+"""The folder of one partition's state: which version of it is in place, who holds it, what a shard's was made for.
 
-    <generation>/<partition>/
+Shards (indexer/shard.py) and the keyed states of other workers (indexer/keyed_state.py) lie in such folders.
+
+    <partition>/
         CURRENT          text: name of the version folder that readers and the writer use
         NEXT             text: name of the version folder that a rebuild fills; renamed to CURRENT once caught up
-        v-<12 hex>/      LOCK, commit (the commit page), catalogue/ (RocksDB), segments/
+        v-<12 hex>/      LOCK, commit (the commit page), RocksDB, and what else the state has
 
 A pointer is replaced by rename, so that it names a whole folder or another. Folders that no pointer names and nobody
 holds are left-overs of this software and are removed; folders of other formats and damaged ones never are.
@@ -17,6 +19,8 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,7 +113,7 @@ def named(folder: Path, pointer: str) -> Path | None:
 def new_version(folder: Path) -> Path:
     """Makes an empty version folder that no pointer names yet."""
     version = folder / f"{_PREFIX}{secrets.token_hex(6)}"
-    (version / "segments").mkdir(parents=True)
+    version.mkdir(parents=True)
     sync_folder(version)
     sync_folder(folder)
     return version
@@ -230,3 +234,46 @@ def clear_left_overs(folder: Path) -> None:
                 shutil.rmtree(version)
         finally:
             os.close(fd)
+
+
+@contextmanager
+def held(home: Path, clock: Clock, limit_s: float) -> Iterator[None]:
+    """The partition's own lock, for as long as pointers and folders are made or cleared away."""
+    lock = Lock(home / "LOCK")
+    lock.take(clock, limit_s)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def take_version(
+    home: Path, pointer: str, make: Callable[[], Path], *, clock: Clock, lock_limit_s: float
+) -> tuple[Path, Lock]:
+    """The version folder that a pointer names, and its lock.
+
+    Args:
+        home: the partition's folder; made where it is missing.
+        pointer: CURRENT or NEXT.
+        make: makes a version folder and points to it; called where there is none, while `home` is held.
+        clock: for waiting.
+        lock_limit_s: how long to wait for another holder.
+
+    Raises:
+        LockHeld: another process has the folder still.
+        Damaged: the pointer names nothing that is there.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    while True:
+        with held(home, clock, lock_limit_s):
+            clear_left_overs(home)
+            version = named(home, pointer) or make()
+        lock = Lock(version / "LOCK")
+        lock.take(clock, lock_limit_s)
+        try:
+            if named(home, pointer) == version:
+                return version, lock
+        except BaseException:
+            lock.release()
+            raise
+        lock.release()  # another holder put a new folder in place while we waited

@@ -24,7 +24,7 @@ from indexer.answers import (
     merge_frequencies,
     read_entry,
 )
-from indexer.catalogue import I64
+from indexer.database import I64
 from indexer.disk import disk
 from indexer.entries import Entry
 from indexer.errors import ForeignFormat, LeaseExpired, NotInView

@@ -13,8 +13,7 @@ Recovery, at every opening, in this order; each step may be cut off and done aga
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +21,15 @@ import numpy as np
 
 from dotstream.clock import Clock
 from indexer import commit_page, folder
-from indexer.catalogue import I64, U64, Catalogue
+from indexer.catalogue import Catalogue
 from indexer.code_files import CodeFiles
 from indexer.commit_page import State
+from indexer.database import I64, U64
 from indexer.errors import NeedsRebuild
 from indexer.folder import CURRENT, NEXT, Identity, Lock, Place
 from indexer.pages import PageFile
 from indexer.search import place_of, slot_of
-from indexer.segments import LIVE, Segment, SegmentSpec
+from indexer.segments import LIVE, Segment, SegmentSpec, sync_folder
 from indexer.steps import Steps
 
 _CHECK_ROWS = 4096
@@ -79,17 +79,13 @@ def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: floa
     Raises:
         LockHeld, NeedsRebuild, ForeignFormat, Damaged, DiskFull, Retryable.
     """
-    home.mkdir(parents=True, exist_ok=True)
     pointer = NEXT if rebuild else CURRENT
     while True:
-        with held(home, clock, lock_limit_s):
-            folder.clear_left_overs(home)
-            version = folder.named(home, pointer) or _make(home, pointer, wanted, at)
-        lock = Lock(version / "LOCK")
-        lock.take(clock, lock_limit_s)
+        version, lock = folder.take_version(
+            home, pointer, lambda: _make(home, pointer, wanted, at), clock=clock, lock_limit_s=lock_limit_s
+        )
         try:
-            if folder.named(home, pointer) == version:
-                return _open(version, pointer, lock, wanted, at)
+            return _open(version, pointer, lock, wanted, at)
         except NeedsRebuild:
             lock.release()
             if not rebuild:
@@ -98,24 +94,14 @@ def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: floa
         except BaseException:
             lock.release()
             raise
-        lock.release()  # another holder put a new folder in place while we waited
-
-
-@contextmanager
-def held(home: Path, clock: Clock, limit_s: float) -> Iterator[None]:
-    """The partition's own lock, for as long as pointers and folders are made or cleared away."""
-    lock = Lock(home / "LOCK")
-    lock.take(clock, limit_s)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _make(home: Path, pointer: str, wanted: Identity, at: Steps) -> Path:
     """A new version folder with its identity, an empty state and the first segment; then the pointer to it."""
     at("make")
     version = folder.new_version(home)
+    (version / "segments").mkdir()
+    sync_folder(version)
     catalogue = Catalogue(version / "catalogue")
     try:
         at("made folder")

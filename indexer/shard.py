@@ -31,17 +31,18 @@ from dotstream.errors import Retryable
 from indexer import folder, recovery
 from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
 from indexer.arbitration import Counts, Logged, Outcome, arbitrate, check_batch
-from indexer.catalogue import U64, Catalogue
+from indexer.catalogue import Catalogue
 from indexer.commit_page import State
+from indexer.database import U64
 from indexer.disk import disk
 from indexer.entries import Entry
 from indexer.errors import LockHeld, NeedsRebuild, Superseded
 from indexer.flights import Flights
-from indexer.folder import CURRENT, Identity
+from indexer.folder import CURRENT, Identity, held
 from indexer.generations import check_name
 from indexer.records import Order
 from indexer.records_pb2 import ObjectRecord
-from indexer.recovery import held, open_shard
+from indexer.recovery import open_shard
 from indexer.search import View
 from indexer.staging import Names, Staged, Stager
 from indexer.steps import Steps, no_steps

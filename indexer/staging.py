@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arbitration import Outcome, Winner
-from indexer.catalogue import I64, U64, Batch, Catalogue
+from indexer.catalogue import Catalogue
 from indexer.commit_page import State
+from indexer.database import I64, U64, Batch
 from indexer.entries import Row, cut
 from indexer.records import top_category
 from indexer.records_pb2 import ObjectRecord

@@ -15,8 +15,9 @@ import numpy as np
 from dotstream.errors import DotstreamError
 from indexer import entries
 from indexer.answers import read_codes
-from indexer.catalogue import U64, Catalogue
+from indexer.catalogue import Catalogue
 from indexer.commit_page import State
+from indexer.database import U64
 from indexer.entries import Row
 from indexer.errors import Damaged
 from indexer.records import order_of, searched_codes

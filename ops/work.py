@@ -30,8 +30,9 @@ from ops.topics import DEAD_HEADROOM, TopicNames, require
 from producers.publisher import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
-    from consumers.index import IndexWorker
     from consumers.records import RecordWriter
+    from consumers.state_worker import StateWorker
+    from indexer.shard import Shard
 
 log = logging.getLogger(__name__)
 
@@ -183,25 +184,24 @@ def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     )
 
 
-def _index(place: Workplace, owned: contextlib.ExitStack) -> IndexWorker:  # noqa: ARG001  nothing else to own
-    from consumers.index import IndexSettings, IndexWorker
+def _index(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[Shard]:  # noqa: ARG001  nothing else to own
+    from consumers.index import IndexJob
+    from consumers.state_worker import StateWorker, StateWorkerSettings
     from ops.shards import longest_retention_ms, shard_opener
 
     settings = place.settings
-    return IndexWorker(
-        place.log("index", [place.names.objects(settings.generation)]),
+    job = IndexJob(
         shard_opener(settings, place.names, place.feature, place.generation.bits, place.clock),
         place.clock,
         place.metrics,
         generation=settings.generation,
         bits=place.generation.bits,
         feature=place.feature,
-        settings=IndexSettings(
-            batch_max=settings.index.batch_max,
-            tombstone_retention_s=longest_retention_ms(settings) / 1000,
-            dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM,
-        ),
+        tombstone_retention_ms=longest_retention_ms(settings),
     )
+    limits = StateWorkerSettings(batch_max=settings.index.batch_max, dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM)
+    topics = [place.names.objects(settings.generation)]
+    return StateWorker(place.log("index", topics), job, place.clock, place.metrics, settings=limits)
 
 
 def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:

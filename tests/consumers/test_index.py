@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from consumers.index import IndexSettings, IndexWorker
+from consumers.index import IndexJob
 from consumers.metrics import WorkerMetrics
 from consumers.ports import LogBroken, Output
+from consumers.state_worker import StateWorker, StateWorkerSettings
 from consumers.window import Backoff
 from dotstream.clock import ManualClock
 from indexer.records import decode, delete_record, encode, order_of
@@ -76,15 +77,13 @@ class Place:
         self.folder = folder
         self.clock = ManualClock()
         self.registry = CollectorRegistry()
-        self.worker = IndexWorker(
+        metrics = WorkerMetrics("index", self.registry)
+        self.worker = StateWorker(
             MemoryLog(cluster, [TOPIC], "index"),
-            self.open_shard,
+            IndexJob(self.open_shard, self.clock, metrics, generation="g1", bits=BITS, feature=FEATURE),
             self.clock,
-            WorkerMetrics("index", self.registry),
-            generation="g1",
-            bits=BITS,
-            feature=FEATURE,
-            settings=IndexSettings(batch_max=3, backoff=Backoff(0.1, 0.2), upkeep_every_s=0.0),
+            metrics,
+            settings=StateWorkerSettings(batch_max=3, backoff=Backoff(0.1, 0.2), upkeep_every_s=0.0),
         )
 
     def open_shard(self, partition: int, end: int) -> Shard:

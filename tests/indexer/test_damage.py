@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from dotstream.errors import DotstreamError, Retryable
-from indexer.catalogue import translate
+from indexer.database import translate
 from indexer.errors import Damaged, DiskFull, ForeignFormat, LockHeld
 from indexer.folder import CURRENT, named
 from indexer.segments import ALIGN, Segment
