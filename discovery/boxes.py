@@ -68,6 +68,15 @@ def area(box: Box) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union, 0..1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0.0, width) * max(0.0, height)
+    union = area(one) + area(other) - shared
+    return shared / union if union > 0 else 0.0
+
+
 def dominant(objects: Sequence[tuple[Box, float]]) -> int | None:
     """The index of the dominant object: the largest one, if it covers >= 25 % of the picture or scores >= 0.9.
 

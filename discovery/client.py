@@ -6,21 +6,36 @@ with Client("http://127.0.0.1:8080") as api:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
 
 from discovery.errors import Problem
+from discovery.filters import Preset
 from discovery.ports import Box
 from discovery.problems import KINDS
 from discovery.schemas import AnswerJson, DotsJson, LineageJson, PageJson, PinJson
-from discovery.search import Kind
+from discovery.search import Duplicates, Kind
 from dotstream.errors import Misconfigured, Unavailable
 
 LIMIT_S = 15.0
+
+
+class Narrowed(TypedDict, total=False):
+    """What every search may be narrowed by; docs/api.md tells each. What is left out has the API's default."""
+
+    k: int
+    annotations: list[str]
+    category: str | None
+    label: str | None
+    buyable: bool | None
+    preset: Preset | None
+    duplicates: Duplicates
+    indexed_up_to: str | None
 
 
 class Client:
@@ -62,31 +77,18 @@ class Client:
         kind: Kind = "flashlight",
         object_index: int | None = None,
         box: Box | None = None,
-        k: int = 10,
-        indexed_up_to: str | None = None,
+        **narrowed: Unpack[Narrowed],
     ) -> AnswerJson:
         """What is similar to a pin's object or box."""
-        asked = {"pin_id": pin_id, "object_index": object_index, "box": box, "k": k, "indexed_up_to": indexed_up_to}
+        asked = {"pin_id": pin_id, "object_index": object_index, "box": box, **narrowed}
         body = {name: value for name, value in asked.items() if value is not None}
         return AnswerJson.model_validate(self._call("POST", f"/search/{kind}", json=body))
 
     def search_picture(
-        self,
-        picture: bytes,
-        *,
-        kind: Kind = "flashlight",
-        box: Box | None = None,
-        k: int = 10,
-        indexed_up_to: str | None = None,
+        self, picture: bytes, *, kind: Kind = "flashlight", box: Box | None = None, **narrowed: Unpack[Narrowed]
     ) -> AnswerJson:
         """What is similar to a picture, or to a box of it."""
-        fields: dict[str, str] = {"k": str(k)}
-        if box is not None:
-            fields["box"] = ",".join(repr(corner) for corner in box)
-        if indexed_up_to is not None:
-            fields["indexed_up_to"] = indexed_up_to
-        files = {"image": ("picture", picture, "application/octet-stream")}
-        return AnswerJson.model_validate(self._call("POST", f"/search/{kind}", data=fields, files=files))
+        return AnswerJson.model_validate(self._posted(f"/search/{kind}", picture, box, narrowed))
 
     def close(self) -> None:
         """Ends the connections."""
@@ -99,6 +101,19 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _posted(self, path: str, picture: bytes, box: Box | None, narrowed: Narrowed) -> Any:
+        """The answer to a form with a picture."""
+        fields: dict[str, str | list[str]] = {}
+        for name, value in narrowed.items():
+            if isinstance(value, list):
+                fields[name] = [str(one) for one in value]
+            elif value is not None:
+                fields[name] = json.dumps(value) if isinstance(value, bool) else str(value)
+        if box is not None:
+            fields["box"] = ",".join(repr(corner) for corner in box)
+        files = {"image": ("picture", picture, "application/octet-stream")}
+        return self._call("POST", path, data=fields, files=files)
 
     def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         return self._call("GET", path, params=params)

@@ -1,13 +1,13 @@
 """Looks at query pictures as the stream looks at pins: the same decoder, crop, resize and models.
 
 Only so are the codes of a crop comparable with those in the index: a box drawn exactly over a detected object gives
-the object's stored code again (up to the rounding of its corners to float32).
+the object's stored code again (up to the rounding of its corners).
 """
 
 from __future__ import annotations
 
 from discovery.ports import Box, Sight
-from triton_models.pictures import DEFAULT_LIMITS, PictureLimits, crop_resize, decode
+from triton_models.pictures import DEFAULT_LIMITS, Picture, PictureLimits, crop_resize, decode
 from triton_models.pipeline import EMBEDDER_SIZE, Models, Vision, VisionSettings, widened
 
 
@@ -26,20 +26,25 @@ class TritonEyes:
         self._limits = limits
         self._vision = Vision(models, settings)
 
-    def see(self, picture: bytes) -> Sight:
-        """What is in a picture.
+    def open(self, picture: bytes) -> Picture:
+        """Decodes in safety.
 
         Raises:
             Poison: `picture_*`, it cannot be decoded.
+        """
+        return decode(picture, self._limits)
+
+    def see(self, picture: Picture) -> Sight:
+        """What is in a picture.
+
+        Raises:
             Retryable: Triton is away or slow.
         """
-        decoded = decode(picture, self._limits)
-        seen = self._vision.see([decoded])[0]
-        return Sight(code=seen.code, objects=seen.objects, sha256=decoded.sha256)
+        seen = self._vision.see([picture])[0]
+        return Sight(code=seen.code, objects=seen.objects, sha256=picture.sha256, colours=seen.colours)
 
-    def look(self, picture: bytes, box: Box) -> bytes:
+    def look(self, picture: Picture, box: Box) -> bytes:
         """The code of what lies in a box. Raises as `see`."""
-        pixels = decode(picture, self._limits).pixels
-        crop = crop_resize(pixels, widened(box, self._settings.crop_margin), EMBEDDER_SIZE)
+        crop = crop_resize(picture.pixels, widened(box, self._settings.crop_margin), EMBEDDER_SIZE)
         code: bytes = self._models.embed(crop[None])[0].tobytes()
         return code

@@ -27,7 +27,8 @@ class ApiMetrics:
         )
         self._search = Histogram(
             "dotstream_api_search_stage_seconds",
-            "Time of a search stage: look (decode, crop, Triton), scan (index), annotate. Slow look: see Triton.",
+            "Time of a search stage: look (decode, crop, Triton), scan (index), rank, annotate, words "
+            "(annotation search). Slow look: see Triton.",
             ["stage"],
             buckets=REQUEST_BUCKETS,
             registry=registry,
@@ -79,12 +80,31 @@ class ApiMetrics:
         dots_rebuilds: Callable[[], float],
         dots_undecodable: Callable[[], float],
         dots_unnoticed: Callable[[], float],
+        crop_hits: Callable[[], float],
+        crop_misses: Callable[[], float],
     ) -> None:
         """Reads these whenever the metrics are asked for."""
         self._streams.set_function(streams)
         self._work.set_function(work)
         self._dots_behind.set_function(dots_behind)
         self.registry.register(_DotCounts(dots_rebuilds, dots_undecodable, dots_unnoticed))
+        self.registry.register(_CropCounts(crop_hits, crop_misses))
+
+
+class _CropCounts(Collector):
+    """What the cache of crop codes counts itself."""
+
+    def __init__(self, hits: Callable[[], float], misses: Callable[[], float]) -> None:
+        self._hits = hits
+        self._misses = misses
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "dotstream_api_crop_hits", "Crops whose code was kept from an earlier search.", value=self._hits()
+        )
+        yield CounterMetricFamily(
+            "dotstream_api_crop_misses", "Crops that were cut and embedded.", value=self._misses()
+        )
 
 
 class _DotCounts(Collector):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from indexer.records_pb2 import DotRecord, ObjectRecord
 from indexer.search import Scope
+from triton_models.pictures import Picture
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in 0..1 of the upright picture, origin at top left."""
@@ -87,6 +88,9 @@ class Index(Protocol):
         scope: Scope = "all",
         exclude_pins: frozenset[str] = frozenset(),
         exclude_sha256: frozenset[bytes] = frozenset(),
+        label: str | None = None,
+        category: str | None = None,
+        buyable: bool | None = None,
         limit_s: float | None = None,
     ) -> Hits:
         """The k nearest codes of live pins. `scope` is "all", "objects" or "images"."""
@@ -124,23 +128,81 @@ class SeenObject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen in a query picture: its own code, its objects, most certain first, and its sha256."""
+    """What was seen in a query picture: its own code, its objects, most certain first, its sha256, and its salient
+    colours as (0xRRGGBB, share), largest share first.
+    """
 
     code: bytes
     objects: Sequence[SeenObject]
     sha256: bytes
+    colours: Sequence[tuple[int, float]] = ()
 
 
 class Eyes(Protocol):
     """Triton's models behind the same crop and resize as the stream uses, so that codes are comparable."""
 
-    def see(self, picture: bytes) -> Sight:
-        """Decodes in safety, detects and embeds. Raises Poison for a bad picture, Retryable without Triton."""
+    def open(self, picture: bytes) -> Picture:
+        """Decodes in safety. Raises Poison for a bad picture."""
         ...
 
-    def look(self, picture: bytes, box: Box) -> bytes:
+    def see(self, picture: Picture) -> Sight:
+        """Detects and embeds. Raises Retryable without Triton."""
+        ...
+
+    def look(self, picture: Picture, box: Box) -> bytes:
         """The code of one part of a picture. Raises as `see`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A product that an expert attached to a pin.
+
+    Attributes:
+        object_index: of the pin's object; None with a box, or for the whole picture.
+        box: where no object is named.
+        product_pin_id: the product's pin.
+        event_time: Unix milliseconds.
+    """
+
+    object_index: int | None
+    box: Box | None
+    product_pin_id: str
+    event_time: int
+
+
+class Tags(Protocol):
+    """Expert tags for Shop-the-Look, as topic `tags` tells them."""
+
+    def of(self, pin_id: str) -> Sequence[Tagged]:
+        """The products attached to a pin, latest first. Raises Retryable while the store is away."""
+        ...
+
+
+class NoTags:
+    """For an API without a tag store."""
+
+    def of(self, pin_id: str) -> Sequence[Tagged]:
+        """Nothing."""
+        _ = pin_id
+        return ()
+
+
+class Engagement(Protocol):
+    """Engagement aggregated for each query object, as topic `engagements` tells it."""
+
+    def of(self, pin_id: str, object_index: int | None) -> Mapping[str, float]:
+        """Result pin -> decayed weight of what people did with it. Raises Retryable while the store is away."""
+        ...
+
+
+class NoEngagement:
+    """For an API without an engagement store."""
+
+    def of(self, pin_id: str, object_index: int | None) -> Mapping[str, float]:
+        """Nothing."""
+        _ = pin_id, object_index
+        return {}
 
 
 class Dots(Protocol):

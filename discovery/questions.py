@@ -5,8 +5,9 @@ Both are checked here once; what comes out is plain and within limits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,33 +17,63 @@ from starlette.requests import ClientDisconnect
 
 from discovery import boxes
 from discovery.errors import Problem
+from discovery.filters import Group, Preset, filters_of
 from discovery.ports import Box
-from discovery.search import MAX_K
+from discovery.search import MAX_K, Asked, Duplicates
 
 FIELD_BYTES = 16_384
 JSON_BYTES = 65_536
+MAX_FIELDS = 40
+LISTS = ("annotations",)
+Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class ByPin(BaseModel):
+class Narrowed(BaseModel):
+    """What every search may be narrowed by."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="results wanted")] = 10
+    annotations: Annotated[
+        list[Word], Field(max_length=20, description="results carry all of these; those of an answer narrow it down")
+    ] = []
+    category: Annotated[Word | None, Field(description="top category of the results' pins")] = None
+    label: Annotated[Word | None, Field(description="of the object; leaves whole pictures out")] = None
+    buyable: Annotated[bool | None, Field(description="whether results can be bought")] = None
+    preset: Annotated[
+        Literal["similar_looks", "shop_the_look"] | None,
+        Field(description="similar_looks: fashion only; shop_the_look: buyable only, experts' products first"),
+    ] = None
+    duplicates: Annotated[
+        Literal["group", "keep"], Field(description="group: near-copies are named by the best of them")
+    ] = "group"
+    indexed_up_to: Annotated[
+        str | None, Field(max_length=8192, description="of an earlier answer; this one is at least as far")
+    ] = None
+
+
+class ByPin(Narrowed):
     """A search from a pin: a known object, a box, or (neither) its dominant object or whole picture."""
 
     model_config = ConfigDict(extra="forbid", strict=True, title="SearchByPin")
 
     pin_id: Annotated[str, Field(min_length=1, max_length=1024)]
     object_index: Annotated[int | None, Field(ge=0, le=2**31 - 1, description="of a known object")] = None
-    box: Annotated[list[float] | None, Field(description="x0, y0, x1, y1 in 0..1; instead of object_index")] = None
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="results wanted")] = 10
-    indexed_up_to: Annotated[str | None, Field(description="of an earlier answer; this one is at least as far")] = None
+    box: Annotated[
+        list[float] | None,
+        Field(
+            description="x0, y0, x1, y1 in 0..1; instead of object_index",
+            json_schema_extra={"minItems": 4, "maxItems": 4},
+        ),
+    ] = None
 
 
-class ByPicture(BaseModel):
-    """The fields of the form beside the picture."""
+class ByPicture(Narrowed):
+    """The fields of the form beside the picture. Forms carry text, so that numbers and words are read from it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=False, title="SearchByPicture")
 
-    box: str | None = None
-    k: Annotated[int, Field(ge=1, le=MAX_K)] = 10
-    indexed_up_to: str | None = None
+    box: Annotated[str | None, Field(description="x0,y0,x1,y1 in 0..1")] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +85,39 @@ class Question:
     picture: bytes | None
     box: Box | None
     k: int
+    annotations: frozenset[str]
+    category: str | None
+    label: str | None
+    buyable: bool | None
+    preset: Preset | None
+    duplicates: Duplicates
     indexed_up_to: str | None
 
+    def asked(self, fashion: Group) -> Asked:
+        """How it is to be searched; `fashion` is what Similar Looks means."""
+        filters = filters_of(
+            self.preset,
+            annotations=self.annotations,
+            category=self.category,
+            label=self.label,
+            buyable=self.buyable,
+            fashion=fashion,
+        )
+        return Asked(self.k, filters, self.duplicates)
 
+
+def _form_schema() -> dict[str, Any]:
+    fields = dict(ByPicture.model_json_schema()["properties"])
+    image = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
+    return {
+        "type": "object",
+        "required": ["image"],
+        "additionalProperties": False,
+        "properties": {"image": image, **fields},
+    }
+
+
+FORM: dict[str, Any] = {"multipart/form-data": {"schema": _form_schema()}}
 OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -65,21 +126,11 @@ OPENAPI: dict[str, Any] = {
                 "schema": {"$ref": "#/components/schemas/SearchByPin"},
                 "example": {"pin_id": "pin-1", "object_index": 0, "k": 10},
             },
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {
-                        "image": {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"},
-                        "box": {"type": "string", "description": "x0,y0,x1,y1 in 0..1"},
-                        "k": {"type": "integer", "minimum": 1, "maximum": MAX_K, "default": 10},
-                        "indexed_up_to": {"type": "string"},
-                    },
-                }
-            },
+            **FORM,
         },
     }
 }
+PICTURE_OPENAPI: dict[str, Any] = {"requestBody": {"required": True, "content": FORM}}
 
 
 async def read(request: Request) -> Question:
@@ -89,12 +140,23 @@ async def read(request: Request) -> Question:
         Problem: wrong-content-type, bad-request, bad-field, too-large.
         BadBox: the box cannot be searched.
     """
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type == "application/json":
+    kind = _content_type(request)
+    if kind == "application/json":
         return await _of_json(request)
-    if content_type == "multipart/form-data":
+    if kind == "multipart/form-data":
         return await _of_form(request)
     raise Problem("wrong-content-type", "send application/json, or multipart/form-data with a picture in field image")
+
+
+async def read_picture(request: Request) -> Question:
+    """As `read`, for routes that take a picture only."""
+    if _content_type(request) != "multipart/form-data":
+        raise Problem("wrong-content-type", "send multipart/form-data with a picture in field image")
+    return await _of_form(request)
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 async def _of_json(request: Request) -> Question:
@@ -110,27 +172,50 @@ async def _of_json(request: Request) -> Question:
     box = None if asked.box is None else boxes.check(asked.box)
     if box is not None and asked.object_index is not None:
         raise Problem("bad-field", "give object_index or box, not both")
-    return Question(asked.pin_id, asked.object_index, None, box, asked.k, asked.indexed_up_to)
+    return _question(asked, pin_id=asked.pin_id, object_index=asked.object_index, picture=None, box=box)
 
 
 async def _of_form(request: Request) -> Question:
     try:
-        async with request.form(max_files=1, max_fields=8, max_part_size=FIELD_BYTES) as form:
+        async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES) as form:
             image = form.get("image")
             if not isinstance(image, UploadFile):
                 raise Problem("bad-field", "the form has no file in field image")
             picture = await image.read()
-            fields = {name: value for name, value in form.items() if name != "image"}
+            fields = {name: form.getlist(name) if name in LISTS else form.get(name) for name in form if name != "image"}
     except HTTPException as error:
         raise Problem("bad-request", f"the form cannot be read: {error.detail}") from None
     except ClientDisconnect:
         raise Problem("bad-request", "the body ended early") from None
+    asked = _fields(fields)
+    box = None if asked.box is None else boxes.parse(asked.box)
+    return _question(asked, pin_id=None, object_index=None, picture=picture, box=box)
+
+
+def _fields(fields: Mapping[str, object]) -> ByPicture:
     try:
-        asked = ByPicture.model_validate(fields)
+        return ByPicture.model_validate(fields)
     except ValidationError as error:
         raise _invalid(error) from None
-    box = None if asked.box is None else boxes.parse(asked.box)
-    return Question(None, None, picture, box, asked.k, asked.indexed_up_to)
+
+
+def _question(
+    asked: Narrowed, *, pin_id: str | None, object_index: int | None, picture: bytes | None, box: Box | None
+) -> Question:
+    return Question(
+        pin_id=pin_id,
+        object_index=object_index,
+        picture=picture,
+        box=box,
+        k=asked.k,
+        annotations=frozenset(asked.annotations),
+        category=asked.category,
+        label=asked.label,
+        buyable=asked.buyable,
+        preset=asked.preset,
+        duplicates=asked.duplicates,
+        indexed_up_to=asked.indexed_up_to,
+    )
 
 
 def _invalid(error: ValidationError) -> Problem:

@@ -125,8 +125,14 @@ class ResultJson(Model):
     label: str | None = None
     distance: int = Field(description="Hamming distance, bits")
     similarity: Share = Field(description="1 - distance / bits")
+    score: float = Field(description="what results are ordered by: similarity and the parts that re-ranking adds")
+    engagement: Share = Field(0.0, description="of this result for this query object, saturated")
+    curated: bool = Field(False, description="an expert attached it to the query")
+    duplicates: list[str] = Field(default=[], description="pins with nearly the same picture, best first")
     title: str
     annotations: list[str]
+    buyable: bool = False
+    link: str = ""
     image_width: int
     image_height: int
 
@@ -161,9 +167,14 @@ class AnswerJson(Model):
     """The answer to a search."""
 
     results: list[ResultJson]
-    annotations: list[AnnotationJson]
+    annotations: list[AnnotationJson] = Field(
+        description="of the results, tf-idf weighted; given back they narrow down"
+    )
     indexed_up_to: str
     query: QueryJson
+    partial: str | None = Field(
+        None, description="time-limit | candidate-limit: why something that fits may be missing"
+    )
 
 
 class StageJson(Model):

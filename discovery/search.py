@@ -1,74 +1,72 @@
-"""Flashlight and object search: from a question (pin and object or box, or a picture) to similar things in other pins.
+"""Flashlight, object search and Shop-the-Look: from a question to similar things in other pins.
 
-Flashlight (section 7 of the paper) answers with what looks alike, whole pictures and objects together; object search
-(section 8) answers with the scenes that hold a similar object, and only when the query holds one. A known object is
-searched by its stored code without inference; a box is cut from the stored picture and embedded.
+Flashlight (section 7 of the paper) answers with what looks alike, whole pictures and objects together, re-ranked
+lightly and without near-copies. Object search (section 8) answers with the scenes that hold a similar object, best
+object of each scene, and only when the query holds one. Shop-the-Look is Flashlight over buyable pins with experts'
+products first. The formulas and defaults stand together in docs/discovery.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from discovery import boxes
-from discovery.errors import Problem, deleted_pin, unknown_pin
-from discovery.ports import Box, Eyes, Hit, Hits, Index, Pictures, SeenObject
-from indexer.records_pb2 import DetectedObject, ObjectRecord
+from discovery.candidates import Candidates, Partial, nearest_pins
+from discovery.crops import Crops
+from discovery.curated import attached
+from discovery.filters import Filters
+from discovery.ports import Box, Engagement, Hit, Index, NoEngagement, NoTags, Pictures, Tags
+from discovery.rerank import Ranked, Weights, grouped, rerank
+from discovery.subjects import Kind, Query, Subject, Subjects
+from dotstream.errors import Retryable
 from indexer.search import Scope
-from indexer.signals import by_pin, related_annotations
+from indexer.signals import related_annotations
 
-Kind = Literal["flashlight", "objects"]
+__all__ = ["MAX_K", "Answer", "Asked", "Kind", "Query", "Search"]
+
 SCOPES: Mapping[Kind, Scope] = {"flashlight": "all", "objects": "objects"}
 MAX_K = 100
 MAX_ANNOTATIONS = 12
-_FETCH_LIMIT = 2000
+POOL = 48
+"""Pins that are ranked beyond those wanted, so that re-ranking and grouping have something to choose from."""
+
+Duplicates = Literal["group", "keep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What was searched.
+class Asked:
+    """How a subject is searched.
 
     Attributes:
-        pin_id: of the pin that the query lies on; None for an uploaded picture.
-        object_index: of a known object.
-        box: of the object or the drawn box; None for the whole picture.
-        label: of the object.
-        objects: found in an uploaded picture, most certain first.
-        inference: whether Triton was asked.
+        k: results wanted, 1 to `MAX_K`.
+        filters: what they must be.
+        duplicates: whether near-copies are grouped under the best of them.
     """
 
-    pin_id: str | None
-    object_index: int | None
-    box: Box | None
-    label: str | None
-    objects: Sequence[SeenObject] | None
-    inference: bool
+    k: int = 10
+    filters: Filters = field(default_factory=Filters)
+    duplicates: Duplicates = "group"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Results, nearest first and one for each pin; annotations with tf-idf scores; and what it all reflects."""
+    """Results, best first and one for each pin; annotations with tf-idf scores; and what it all reflects.
+
+    `partial`: why something that fits may be missing; None when nothing is.
+    """
 
     query: Query
-    results: Sequence[Hit]
+    results: Sequence[Ranked]
     annotations: Sequence[tuple[str, float]]
     generation: str
     watermark: Mapping[int, int]
+    partial: Partial | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """A query that has become a code; None: there is nothing to search."""
-
-    query: Query
-    code: bytes | None
-    exclude_pins: frozenset[str] = frozenset()
-    exclude_sha256: frozenset[bytes] = frozenset()
-
-
-def _untimed(stage: str) -> AbstractContextManager[object]:
+def untimed(stage: str) -> AbstractContextManager[object]:
+    """Measures nothing."""
     _ = stage
     return nullcontext()
 
@@ -77,26 +75,33 @@ class Search:
     """Answers questions over index, picture store and models. Thread-safe when they are.
 
     Args:
-        limit_s: of one scan of the index.
-        timed: a context manager for a stage's time: look, scan, annotate.
+        crops: over the models.
+        tags, engagement: what experts and people said; without them nothing is curated or boosted.
+        limit_s: of the scans of one search.
+        timed: a context manager for a stage's time: look, scan, rank, annotate.
     """
 
     def __init__(
         self,
         index: Index,
         pictures: Pictures,
-        eyes: Eyes,
+        crops: Crops,
         *,
+        tags: Tags | None = None,
+        engagement: Engagement | None = None,
+        weights: Weights | None = None,
         limit_s: float = 2.0,
-        timed: Callable[[str], AbstractContextManager[object]] = _untimed,
+        timed: Callable[[str], AbstractContextManager[object]] = untimed,
     ) -> None:
         self._index = index
-        self._pictures = pictures
-        self._eyes = eyes
+        self._tags = tags or NoTags()
+        self._engagement = engagement or NoEngagement()
+        self._weights = weights or Weights()
         self._limit_s = limit_s
         self._timed = timed
+        self.subjects = Subjects(index, pictures, crops, timed)
 
-    def by_pin(self, kind: Kind, pin_id: str, object_index: int | None, box: Box | None, k: int) -> Answer:
+    def by_pin(self, kind: Kind, pin_id: str, object_index: int | None, box: Box | None, asked: Asked) -> Answer:
         """Searches from a pin: a known object, a drawn box, or (neither) its dominant object or whole picture.
 
         The pin itself and identical pictures are left out.
@@ -106,105 +111,66 @@ class Search:
             Poison: the stored picture cannot be decoded. Retryable: index, store or Triton are away.
         """
         self._index.refresh()
-        record = self._live(pin_id)
-        if object_index is not None and box is not None:
-            raise Problem("bad-field", "give object_index or box, not both")
-        if box is not None:
-            query = self._drawn(record, box)
-        elif object_index is not None:
-            query = _known(record, _object(record, object_index))
-        else:
-            query = _whole_or_dominant(kind, record)
-        return self._answer(kind, query, k)
+        return self.answer(kind, self.subjects.of_pin(kind, pin_id, object_index, box), asked)
 
-    def by_picture(self, kind: Kind, picture: bytes, box: Box | None, k: int) -> Answer:
+    def by_picture(self, kind: Kind, picture: bytes, box: Box | None, asked: Asked) -> Answer:
         """Searches by an uploaded picture: the drawn box, else its dominant object, else as `kind` has it.
-
-        Without a dominant object Flashlight takes the whole picture, object search the most certain object.
 
         Raises:
             Poison: `picture_*`. Retryable: index or Triton are away.
         """
         self._index.refresh()
-        with self._timed("look"):
-            if box is not None:
-                code, query = self._eyes.look(picture, box), Query(None, None, box, None, None, True)
-                return self._answer(kind, _Code(query, code), k)
-            sight = self._eyes.see(picture)
-        at = boxes.dominant([(seen.box, seen.score) for seen in sight.objects])
-        if at is None and kind == "objects" and sight.objects:
-            at = 0
-        if at is not None:
-            seen = sight.objects[at]
-            found = _Code(Query(None, None, seen.box, seen.label, sight.objects, True), seen.code)
-        else:
-            whole = Query(None, None, None, None, sight.objects, True)
-            found = _Code(whole, sight.code if kind == "flashlight" else None)
-        return self._answer(kind, found, k)
+        return self.answer(kind, self.subjects.of_picture(kind, picture, box), asked)
 
-    def _live(self, pin_id: str) -> ObjectRecord:
-        found = self._index.pin(pin_id)
-        if found is None:
-            raise unknown_pin(pin_id)
-        if found.record.deleted:
-            raise deleted_pin(pin_id)
-        return found.record
-
-    def _drawn(self, record: ObjectRecord, box: Box) -> _Code:
-        with self._timed("look"):
-            code = self._eyes.look(self._pictures.get(record.image_ref), box)
-        return _of_pin(record, Query(record.pin_id, None, box, None, None, True), code)
-
-    def _answer(self, kind: Kind, asked: _Code, k: int) -> Answer:
-        if asked.code is None:
-            return Answer(asked.query, (), (), self._index.generation, self._index.refresh())
+    def answer(self, kind: Kind, subject: Subject, asked: Asked) -> Answer:
+        """The results for a subject, and the annotations that narrow them down."""
+        if subject.code is None:
+            return Answer(subject.query, (), (), self._index.generation, self._index.refresh())
         with self._timed("scan"):
-            found, results = self._nearest_pins(kind, asked, asked.code, k)
+            found = self._candidates(kind, subject, subject.code, asked)
+        with self._timed("rank"):
+            results = self._ranked(kind, subject, found.hits, asked)
         with self._timed("annotate"):
-            annotations = related_annotations(results, self._index.document_frequency, MAX_ANNOTATIONS)
-        return Answer(asked.query, results, annotations, self._index.generation, found.watermark)
+            hits = [one.hit for one in results]
+            annotations = related_annotations(hits, self._index.document_frequency, MAX_ANNOTATIONS)
+            chosen = asked.filters.annotations
+            narrowing = [(name, score) for name, score in annotations if name not in chosen]
+        return Answer(subject.query, results, narrowing, self._index.generation, found.watermark, found.partial)
 
-    def _nearest_pins(self, kind: Kind, asked: _Code, code: bytes, k: int) -> tuple[Hits, list[Hit]]:
-        """The best code of each of the k nearest pins: fetches more codes until that many pins are among them."""
-        fetch = min(_FETCH_LIMIT, 3 * k + 8)
-        while True:
-            found = self._index.search(
-                code,
-                fetch,
-                scope=SCOPES[kind],
-                exclude_pins=asked.exclude_pins,
-                exclude_sha256=asked.exclude_sha256,
-                limit_s=self._limit_s,
-            )
-            best = by_pin(found.hits)
-            if len(best) >= k or len(found.hits) < fetch or fetch >= _FETCH_LIMIT:
-                return found, best[:k]
-            fetch = min(_FETCH_LIMIT, fetch * 4)
+    def _candidates(self, kind: Kind, subject: Subject, code: bytes, asked: Asked) -> Candidates:
+        wanted = 2 * asked.k + POOL
+        return nearest_pins(
+            self._index,
+            subject,
+            code,
+            wanted=wanted,
+            scope=SCOPES[kind],
+            filters=asked.filters,
+            limit_s=self._limit_s,
+        )
 
+    def _ranked(self, kind: Kind, subject: Subject, hits: Sequence[Hit], asked: Asked) -> Sequence[Ranked]:
+        weights = self._weights
+        if kind == "objects":
+            # A scene is wanted for the object in it: what surrounds the query says nothing about that.
+            ranked = [Ranked(hit, hit.similarity) for hit in hits]
+        else:
+            ranked = rerank(hits, subject.record, self._engaged(subject), weights, self._index.document_frequency)
+        if asked.filters.curated:
+            products = attached(self._index, self._tags, subject, asked.filters)
+            taken = {hit.pin_id for hit in products}
+            own = [Ranked(hit, 1.0 + hit.similarity, curated=True) for hit in products]
+            ranked = own + [one for one in ranked if one.hit.pin_id not in taken]
+        if asked.duplicates == "keep":
+            return ranked[: asked.k]
+        return grouped(ranked, asked.k, weights.near_duplicate)
 
-def _whole_or_dominant(kind: Kind, record: ObjectRecord) -> _Code:
-    if kind == "flashlight":
-        return _of_pin(record, Query(record.pin_id, None, None, None, None, False), record.codes[0].bits)
-    at = boxes.dominant([(boxes.of_message(item.box), item.score) for item in record.objects])
-    if at is None and record.objects:
-        at = max(range(len(record.objects)), key=lambda i: record.objects[i].score)
-    if at is None:
-        return _of_pin(record, Query(record.pin_id, None, None, None, None, False), None)
-    return _known(record, record.objects[at])
-
-
-def _known(record: ObjectRecord, item: DetectedObject) -> _Code:
-    query = Query(record.pin_id, item.index, boxes.of_message(item.box), item.label, None, False)
-    return _of_pin(record, query, item.codes[0].bits)
-
-
-def _of_pin(record: ObjectRecord, query: Query, code: bytes | None) -> _Code:
-    return _Code(query, code, frozenset((record.pin_id,)), frozenset((record.image_sha256,)))
-
-
-def _object(record: ObjectRecord, index: int) -> DetectedObject:
-    for item in record.objects:
-        if item.index == index:
-            return item
-    known = ", ".join(str(item.index) for item in record.objects) or "none"
-    raise Problem("unknown-object", f"the pin has no object {index}; it has {known}", {"pin_id": record.pin_id})
+    def _engaged(self, subject: Subject) -> Mapping[str, float]:
+        """What people did with results of this object before; nothing for a crop that is no known object."""
+        record, at = subject.record, subject.known_object
+        if record is None or (at is None and subject.query.box is not None):
+            return {}
+        try:
+            return self._engagement.of(record.pin_id, at)
+        except Retryable:
+            return {}  # a boost is no reason to answer nothing

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from discovery.dot_view import DotView
-from discovery.ports import DeadLetters, Eyes, Index, NoDeadLetters, Pictures
+from discovery.filters import FASHION, Group
+from discovery.ports import (
+    DeadLetters,
+    Engagement,
+    Eyes,
+    Index,
+    NoDeadLetters,
+    NoEngagement,
+    NoTags,
+    Pictures,
+    Tags,
+)
+from discovery.rerank import Weights
 from dotstream.clock import Clock, SystemClock
 
 
@@ -18,6 +30,7 @@ class Limits:
     Attributes:
         body_bytes: of a request's body.
         search_s: from the request to its answer, waiting included.
+        scan_s: of the index scans of one search; what was found by then is answered as partial.
         read_s: the same for look-ups.
         search_threads, search_waiting: searches and thumbnails at once, and how many more may wait.
         indexed_wait_s: how long a request waits for `indexed_up_to`.
@@ -30,6 +43,7 @@ class Limits:
 
     body_bytes: int = 20_000_000
     search_s: float = 8.0
+    scan_s: float = 2.0
     read_s: float = 3.0
     search_threads: int = 4
     search_waiting: int = 64
@@ -52,6 +66,10 @@ class Services:
         pictures: the store that vision fills.
         eyes: Triton's models with the generation's own crop settings.
         dead_letters: for lineage.
+        tags: experts' products, for Shop-the-Look.
+        engagement: what people did with results, for the boost of known good ones.
+        weights: of re-ranking.
+        fashion: what Similar Looks searches.
         registry: its metrics are answered at /metrics.
         limits: what one request may cost.
         boot: names this process in the ids of events; a new one for each start.
@@ -65,6 +83,10 @@ class Services:
     registry: CollectorRegistry
     boot: str
     dead_letters: DeadLetters = field(default_factory=NoDeadLetters)
+    tags: Tags = field(default_factory=NoTags)
+    engagement: Engagement = field(default_factory=NoEngagement)
+    weights: Weights = field(default_factory=Weights)
+    fashion: Group = FASHION
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=SystemClock)
     allowed_hosts: tuple[str, ...] = ("*",)

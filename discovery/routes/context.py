@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from discovery import watermark
 from discovery.announce import Announcer
+from discovery.crops import Crops
 from discovery.errors import Problem, deleted_pin, unknown_pin
 from discovery.feed import Feed
 from discovery.metrics import ApiMetrics
@@ -40,7 +41,17 @@ class Context:
         self.work = Workroom("search", threads=limits.search_threads, waiting=limits.search_waiting)
         self.rate = RateLimit(limits.requests_per_s, limits.burst, services.clock)
         self.thumbnails = Thumbnails(services.pictures, cache_bytes=limits.thumbnail_cache_bytes)
-        self.search = Search(services.index, services.pictures, services.eyes, timed=self.metrics.search_stage)
+        self.crops = Crops(services.eyes, services.index.generation)
+        self.search = Search(
+            services.index,
+            services.pictures,
+            self.crops,
+            tags=services.tags,
+            engagement=services.engagement,
+            weights=services.weights,
+            limit_s=limits.scan_s,
+            timed=self.metrics.search_stage,
+        )
         self.announcer = Announcer(services.index, services.dots, self.feed, self.metrics, refresh_s=limits.refresh_s)
         self.metrics.watch(
             streams=lambda: self.feed.clients,
@@ -49,6 +60,8 @@ class Context:
             dots_rebuilds=lambda: services.dots.rebuilds,
             dots_undecodable=lambda: services.dots.undecodable,
             dots_unnoticed=lambda: services.dots.unnoticed,
+            crop_hits=lambda: self.crops.codes.hits,
+            crop_misses=lambda: self.crops.codes.misses,
         )
 
     def start(self) -> None:

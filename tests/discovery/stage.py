@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView, Extent, Logged
 from discovery.eyes import TritonEyes
-from discovery.ports import DeadLetter
+from discovery.ports import DeadLetter, Tagged
 from discovery.ports import Letters as Found
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
@@ -130,6 +130,29 @@ class Letters:
         return Found(self.letters.get(pin_id, []), self.newest_only)
 
 
+class TagList:
+    """Expert tags as a dictionary."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, list[Tagged]] = {}
+
+    def of(self, pin_id: str) -> Sequence[Tagged]:
+        return self.tags.get(pin_id, [])
+
+
+class EngagementList:
+    """Engagement as a dictionary: (query pin, object) -> result pin -> weight."""
+
+    def __init__(self) -> None:
+        self.weights: dict[tuple[str, int | None], dict[str, float]] = {}
+        self.away = False
+
+    def of(self, pin_id: str, object_index: int | None) -> Mapping[str, float]:
+        if self.away:
+            raise Retryable("the engagement store is away")
+        return self.weights.get((pin_id, object_index), {})
+
+
 class Stage:
     """The parts and the means to fill them."""
 
@@ -140,6 +163,8 @@ class Stage:
         self.pictures = PictureStore((folder / "pictures").as_uri())
         self.log = ListLog()
         self.letters = Letters()
+        self.tags = TagList()
+        self.engagement = EngagementList()
         self.registry = CollectorRegistry()
         self.offsets = dict.fromkeys(range(PARTITIONS), -1)
         self.shards = {
@@ -164,10 +189,22 @@ class Stage:
             registry=self.registry,
             boot="boot",
             dead_letters=self.letters,
+            tags=self.tags,
+            engagement=self.engagement,
             limits=limits or Limits(refresh_s=0.02, requests_per_s=0, indexed_wait_s=0.3),
         )
 
-    def pin(self, pin_id: str, data: bytes, *, version: int = 1, annotations: Sequence[str] = ()) -> ObjectRecord:
+    def pin(
+        self,
+        pin_id: str,
+        data: bytes,
+        *,
+        version: int = 1,
+        annotations: Sequence[str] = (),
+        categories: Mapping[str, float] | None = None,
+        buyable: bool = False,
+        title: str | None = None,
+    ) -> ObjectRecord:
         """Looks at a picture, stores it, and indexes the pin."""
         picture = decode(data)
         seen = self.vision.see([picture])[0]
@@ -195,8 +232,10 @@ class Stage:
                 for index, one in enumerate(seen.objects)
             ],
             board_id="board-1",
-            title=f"Title of {pin_id}",
+            title=f"Title of {pin_id}" if title is None else title,
             annotations=annotations,
+            category_weights=categories or {},
+            buyable=buyable,
             event_time=NOW,
             recorded_at=NOW + sum(self.offsets.values()) + PARTITIONS + 20,
         )

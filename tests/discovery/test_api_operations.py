@@ -190,7 +190,7 @@ def test_the_typed_client_speaks_to_the_server(stage: Stage) -> None:
         assert api.lineage("a/b c").state == "dots"
         assert {card.pin.pin_id for card in api.pins(limit=2).pins} == {"a/b c", "d"}
         assert api.search_pin("a/b c", kind="objects", object_index=0).results[0].pin_id == "d"
-        found = api.search_picture(patch("red"), box=(0.25, 0.25, 0.75, 0.75), k=2)
+        found = api.search_picture(patch("red"), box=(0.25, 0.25, 0.75, 0.75), k=2, duplicates="keep")
         assert {hit.pin_id for hit in found.results} == {"a/b c", "d"}
         assert api.search_picture(patch("red"), indexed_up_to=found.indexed_up_to).results
         with pytest.raises(Problem) as caught:
