@@ -29,6 +29,7 @@ COMMANDS = {
     "takedown": ("takedown", "takedown", "Take pins out of every answer for good; returns when that is so."),
     "dead": ("dead", "app", "List, show and replay dead letters."),
     "models": ("models", "app", "Fetch, export, list and load the models that Triton serves."),
+    "data": ("data", "app", "Build data sets to train and to evaluate on."),
     "topics": ("topics", "app", "Create and check the topics of the stream."),
     "status": ("stack", "status", "Tell whether the local stack is ready, and where its parts are."),
     "bench": ("bench", "bench", "Run a benchmark."),

@@ -2,7 +2,8 @@
 # Installs what the project needs and this machine lacks; does nothing, quickly, when all is there.
 #
 #   ops/setup.sh            to run dotstream: Java 17+, Maven, npm, uv, and the Python environment .venv
-#   ops/setup.sh --tests    headless Chromium too
+#   ops/setup.sh --tests    headless Chromium too, and what --data brings
+#   ops/setup.sh --data     the packages that `dotstream data prepare` builds from: 3-D models, photographs, OSMesa
 #
 # Debian packages are installed when this is root on a Debian system; otherwise the names of what is missing are printed.
 set -euo pipefail
@@ -19,6 +20,11 @@ command -v mvn >/dev/null || packages+=(maven)
 command -v npm >/dev/null || packages+=(npm)
 if [ "${1:-}" = --tests ]; then
     command -v chromium >/dev/null || packages+=(chromium)
+fi
+if [ "${1:-}" = --tests ] || [ "${1:-}" = --data ]; then
+    ls /usr/share/sweethome3d/furniture/*.sh3f >/dev/null 2>&1 || packages+=(sweethome3d-furniture)
+    ls /usr/share/datasets/fashion-mnist/*.gz >/dev/null 2>&1 || packages+=(dataset-fashion-mnist)
+    ldconfig -p | grep -q libOSMesa || packages+=(libosmesa6)
 fi
 
 uv=uv
