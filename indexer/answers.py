@@ -18,7 +18,7 @@ from indexer.catalogue import Catalogue
 from indexer.entries import Entry, Row
 from indexer.errors import Damaged, NotInView, SearchTimeout
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import Candidates, Scope, View, Wanted, nearest, place_of
+from indexer.search import Candidates, Scope, View, Wanted, nearest
 from indexer.segments import LIVE
 
 MAX_K = 10_000
@@ -142,7 +142,7 @@ def answer(
         if query.limit_s is not None and elapsed() > query.limit_s:
             raise SearchTimeout(f"the search took longer than its limit of {query.limit_s} s")
 
-    asked = [(source, _wanted(source.catalogue, query), _excluded(source.catalogue, query)) for source in sources]
+    asked = [(source, _wanted(source.catalogue, query), _excluded(source, query)) for source in sources]
     while True:
         found: list[_Found] = []
         gone = 0
@@ -153,12 +153,12 @@ def answer(
         for (source, _, excluded), candidates in zip(asked, _near_enough(nearby, query.k), strict=True):
             resolved, lost = _resolve(source, candidates, query.k)
             found.extend(resolved)
-            gone += _leave_out(excluded, lost)
+            gone += _leave_out(source.view, excluded, lost)
         found.sort(key=_rank)
         hits = [_hit(one, bits) for one in found[: query.k]] if not gone else []
         for source, _, excluded in asked:
             late = [one.slot for one in found[: query.k] if one.source is source and _died(source.view, one.slot)]
-            gone += _leave_out(excluded, late)
+            gone += _leave_out(source.view, excluded, late)
         if not gone:
             return SearchResult(hits, {source.view.partition: source.view.watermark for source in sources})
         if not settle:
@@ -181,23 +181,21 @@ def _rank(one: _Found) -> tuple[int, str, int]:
     return one.distance, one.pin_id, one.object_index
 
 
-def _leave_out(excluded: defaultdict[int, list[int]], slots: Sequence[int]) -> int:
-    for slot in slots:
-        segment, index = place_of(slot)
-        excluded[segment].append(index)
+def _leave_out(view: View, excluded: defaultdict[int, list[int]], slots: Sequence[int]) -> int:
+    for number, indices in by_segment(view, slots).items():
+        excluded[number] += indices
     return len(slots)
 
 
 def _died(view: View, slot: int) -> bool:
-    number, index = place_of(slot)
-    segment = view.segment(number)
-    return segment is None or int(segment.died[index]) != LIVE
+    found = view.find(slot)
+    return found is None or int(found[0].died[found[1]]) != LIVE
 
 
 def _resolve(source: Source, candidates: Candidates, k: int) -> tuple[list[_Found], list[int]]:
     """(the k first by distance, pin and object, with rows; the slots that the catalogue no longer gives to a pin)."""
     slots = candidates.slots.tolist()
-    owners = source.catalogue.owners(slots)
+    owners = source.catalogue.owners(source.view.runs_of(slots))
     gone = [slot for slot, owner in zip(slots, owners, strict=True) if owner is None]
     found = [
         _Found(source, slot, distance, owner, object_of(source.view, slot))
@@ -221,27 +219,28 @@ def _wanted(catalogue: Catalogue, query: Query) -> Wanted:
     return Wanted(query.scope, label, category, query.buyable, unknown)
 
 
-def _excluded(catalogue: Catalogue, query: Query) -> defaultdict[int, list[int]]:
+def _excluded(source: Source, query: Query) -> defaultdict[int, list[int]]:
     pins: set[str] = set(query.exclude_pins)
     for image_sha256 in query.exclude_sha256:
-        pins.update(catalogue.pins_with(image_sha256))
-    return by_segment(slot for row in catalogue.rows(sorted(pins)) if row is not None for slot in row.slots)
+        pins.update(source.catalogue.pins_with(image_sha256))
+    rows = source.catalogue.rows(sorted(pins))
+    return by_segment(source.view, (slot for row in rows if row is not None for slot in row.slots))
 
 
-def by_segment(slots: Iterable[int]) -> defaultdict[int, list[int]]:
-    """Slots as segment -> indices."""
+def by_segment(view: View, slots: Iterable[int]) -> defaultdict[int, list[int]]:
+    """Slots as number of the segment that holds them -> indices in it; those that the view lacks are left out."""
     found: defaultdict[int, list[int]] = defaultdict(list)
     for slot in slots:
-        segment, index = place_of(slot)
-        found[segment].append(index)
+        place = view.find(slot)
+        if place is not None:
+            found[place[0].number].append(place[1])
     return found
 
 
 def object_of(view: View, slot: int) -> int:
     """The object index that a slot's column holds; -1 for the whole picture."""
-    number, index = place_of(slot)
-    segment = view.segment(number)
-    return -1 if segment is None else int(segment.object_index[index])
+    found = view.find(slot)
+    return -1 if found is None else int(found[0].object_index[found[1]])
 
 
 def _hit(one: _Found, bits: int) -> Hit:
@@ -260,11 +259,10 @@ def read_codes(row: Row, view: View) -> list[bytes]:
     """
     codes: list[bytes] = []
     for slot in row.slots:
-        number, index = place_of(slot)
-        segment = view.segment(number)
-        if segment is None:
-            raise NotInView(f"slot {slot} lies in segment {number}, which is not there")
-        codes.append(segment.codes[index].tobytes())
+        found = view.find(slot)
+        if found is None:
+            raise NotInView(f"slot {slot} is not there")
+        codes.append(found[0].codes[found[1]].tobytes())
     return codes
 
 

@@ -7,11 +7,11 @@ the winner again, and reading it clears the mark.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from indexer.entries import Row
-from indexer.records import Order, check, encode, order_of, searched_codes
+from indexer.records import Order, check, encode, order_of
 from indexer.records_pb2 import ObjectRecord
 
 
@@ -32,13 +32,15 @@ class Logged:
     timestamp_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Winner:
-    """A record that won in this batch and is to be stored; `codes` are its `searched_codes`."""
+    """A record that was read and may win, with what storing it takes. `codes` are its searched codes, in their order,
+    each of the shard's width; empty for a delete.
+    """
 
     record: ObjectRecord
     canonical: bytes
-    codes: list[tuple[int, bytes]]
+    codes: list[bytes]
     order: Order
     offset: int
     logged_at: int
@@ -100,53 +102,80 @@ class Counts:
 
 
 def arbitrate(
-    batch: Sequence[Logged], rows: Iterable[tuple[str, Row | None]], null_retention_ms: int
+    batch: Sequence[tuple[str, Logged, Winner | None]], rows: Mapping[str, Row | None], null_retention_ms: int
 ) -> tuple[dict[str, Outcome], Counts]:
     """Plays a batch over the rows of its pins.
 
     Args:
-        batch: ascending by offset.
+        batch: as `read_batch` gives it.
         rows: every pin of the batch with its row.
         null_retention_ms: a null lets go of a delete only when it was logged so long after it.
 
     Returns:
         (pin_id -> outcome, counts).
     """
-    outcomes = {pin_id: Outcome(pin_id, row) for pin_id, row in rows}
+    outcomes = {pin_id: Outcome(pin_id, row) for pin_id, row in rows.items()}
     counts = Counts()
-    for logged in batch:
-        outcome = outcomes[logged.key.decode()]
-        if logged.record is None:
+    for pin_id, logged, winner in batch:
+        outcome = outcomes[pin_id]
+        if winner is None:
             outcome.read.append(None)
             _play_null(outcome, logged, null_retention_ms, counts)
         else:
-            canonical = encode(logged.record)
-            order = order_of(logged.record, canonical)
-            outcome.read.append(order)
-            codes = searched_codes(logged.record)
-            _play(outcome, Winner(logged.record, canonical, codes, order, logged.offset, logged.timestamp_ms), counts)
+            outcome.read.append(winner.order)
+            _play(outcome, winner, counts)
     return outcomes, counts
 
 
-def check_batch(batch: Sequence[Logged], applied: int, generation: str, bits: int) -> None:
-    """Refuses what could harm the shard; everything else `indexer.records.decode` has looked at.
+def read_batch(
+    batch: Sequence[Logged], applied: int, generation: str, bits: int
+) -> list[tuple[str, Logged, Winner | None]]:
+    """Takes out of logged records what the shard needs, and refuses what could harm it; `indexer.records.decode` has
+    looked at everything else.
+
+    Args:
+        batch: ascending by offset, behind `applied`.
+        applied: the shard's applied offset.
+        generation: the shard's.
+        bits: width of its codes.
+
+    Returns:
+        (pin_id, what was logged, what may win; None for a null).
 
     Raises:
         ValueError: the offsets do not ascend from behind `applied`.
         Poison: a record of another pin, generation or code width.
     """
-    last = applied
+    found: list[tuple[str, Logged, Winner | None]] = []
+    last, width = applied, bits // 8
     for logged in batch:
         if logged.offset <= last:
             raise ValueError(f"offset {logged.offset} comes behind {last}")
         last = logged.offset
         record = logged.record
+        pin_id = logged.key.decode()
         if record is None:
+            found.append((pin_id, logged, None))
             continue
-        codes = [] if record.deleted else [record.codes, *(item.codes for item in record.objects)]
-        fits = all(each and len(each[0].bits) * 8 == bits for each in codes)
-        if not fits or record.pin_id.encode() != logged.key or record.generation != generation:
+        codes = _codes(record)
+        if record.pin_id != pin_id or record.generation != generation or any(len(code) != width for code in codes):
             check(record, logged.key, generation=generation, bits=bits)
+        canonical = encode(record)
+        order = order_of(record, canonical)
+        found.append((pin_id, logged, Winner(record, canonical, codes, order, last, logged.timestamp_ms)))
+    return found
+
+
+def _codes(record: ObjectRecord) -> list[bytes]:
+    """The searched codes, none as an empty one, which `check` names."""
+    if record.deleted:
+        return []
+    whole = record.codes
+    found = [whole[0].bits if whole else b""]
+    for item in record.objects:
+        codes = item.codes
+        found.append(codes[0].bits if codes else b"")
+    return found
 
 
 def _play(outcome: Outcome, one: Winner, counts: Counts) -> None:

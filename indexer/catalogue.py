@@ -3,7 +3,8 @@
 A database (indexer/database.py) with these column families, all with raw bytes (numbers big endian in keys):
 
     pins       pin_id -> row (indexer/entries.py); deletes too, also of pins never seen
-    slots      segment << 32 | index u64 -> pin_id; live slots only
+    slots      first slot of a run u64 -> codes of the run u32, pin_id; live runs only. A run is what one pin has side
+               by side in a segment
     sha256     image sha256 32 bytes + pin_id -> b""; live pins only
     df         annotation -> u64, live pins that carry it
     newest     recorded_at u64 + pin_id -> b""; live pins only
@@ -11,8 +12,9 @@ A database (indexer/database.py) with these column families, all with raw bytes 
     pending    pin_id -> i64, offset of the last logged record, which is not the winner
     deaths     slot u64 -> i64 offset; deaths that a power loss may take out of the columns
     damaged    slot u64 -> b""; slots that failed their checksum in a recovery and wait for their record
-    names      b"l" | b"c" + name -> u64, numbers of labels and categories in the segments' columns
-    meta       b"format" -> JSON identity; b"state" -> indexer/commit_page.py
+    names      b"l" | b"c" | b"b" + name -> u64, numbers of labels, categories and boards in the segments' columns
+    meta       b"format" -> JSON identity; b"state" -> indexer/commit_page.py; b"layout" -> indexer/layout.py;
+               b"names" -> u64, the greatest number given in names
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from indexer import entries
-from indexer.database import U64, Database, after
+from indexer.database import U32, U64, Database, after
 from indexer.entries import Row
 
 FAMILIES = ("pins", "slots", "sha256", "df", "newest", "deletes", "pending", "deaths", "damaged", "names", "meta")
@@ -46,15 +48,20 @@ class Catalogue(Database):
         found = self.get_many("pins", [pin_id.encode() for pin_id in pin_ids])
         return [None if value is None else entries.unpack(value) for value in found]
 
-    def owners(self, slots: Sequence[int]) -> list[str | None]:
-        """The pins that these slots belong to; None for a slot that is dead or not there yet."""
-        found = self.get_many("slots", [U64.pack(slot) for slot in slots])
-        return [None if value is None else value.decode() for value in found]
+    def owners(self, runs: Sequence[int]) -> list[str | None]:
+        """The pins of these runs, each by its first slot; None for one that is dead or not there yet."""
+        found = self.get_many("slots", [U64.pack(run) for run in runs])
+        return [None if value is None else value[U32.size :].decode() for value in found]
+
+    def runs(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """(first slot, codes) of the live runs in start <= first slot < stop, ascending."""
+        with self.scan("slots", U64.pack(start), U64.pack(stop)) as found:
+            return [(U64.unpack(key)[0], U32.unpack_from(value)[0]) for key, value in found]
 
     def number_of(self, kind: bytes, name: str) -> int | None:
-        """The column number of a label (b"l") or category (b"c"); None when no slot ever had it."""
+        """The column number of a label (b"l"), category (b"c") or board (b"b"); None when no slot ever had it."""
         value = self.get("names", kind + name.encode())
-        return None if value is None else U64.unpack(value)[0]
+        return None if value is None else int(U64.unpack(value)[0])
 
     def pins_with(self, image_sha256: bytes) -> list[str]:
         """The live pins whose picture has this sha256."""

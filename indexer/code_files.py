@@ -2,92 +2,161 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from pathlib import Path
-from typing import Literal
+from weakref import WeakSet
 
 import numpy as np
+import numpy.typing as npt
 
-from indexer.answers import by_segment
 from indexer.commit_page import State
-from indexer.search import View, place_of, slot_of
-from indexer.segments import Segment, SegmentSpec
+from indexer.layout import Layout
+from indexer.search import View
+from indexer.segment_format import SegmentName, SegmentSpec, place_of
+from indexer.segments import Mode, Segment
 from indexer.staging import Staged
 from indexer.steps import Steps
 
+Ints = npt.NDArray[np.int64]
+
 
 class CodeFiles:
-    """The mapped segments 0 to the head.
+    """The mapped segments up to the head, and those that compaction replaced while somebody may still look at them.
 
     Args:
         folder: where they lie.
         spec: what they have in common.
+        layout: which there are.
         state: names the head.
+
+    Attributes:
+        layout: which there are now.
+        replaced: those out of the layout that readers of other processes may still have in view.
 
     Raises:
         ForeignFormat, Damaged: a header does not hold.
     """
 
-    def __init__(self, folder: Path, spec: SegmentSpec, state: State) -> None:
+    def __init__(self, folder: Path, spec: SegmentSpec, layout: Layout, state: State) -> None:
+        self.folder = folder
         self.spec = spec
-        self._folder = folder
-        self._segments: dict[int, Segment] = {}
-        self._dirty: set[int] = set()
+        self.layout = layout
+        self.replaced: list[Segment] = []
+        self._fading: WeakSet[Segment] = WeakSet()
+        self._segments: list[Segment] = []
+        self._numbers: list[int] = []
+        self._dirty: set[Segment] = set()
         try:
-            for number in range(state.head_segment + 1):
-                head = number == state.head_segment
-                self._segments[number] = Segment(folder, spec, number, "head" if head else "sealed")
+            for name, each in layout.files(spec, state.head_segment):
+                head = name.number == state.head_segment
+                self._segments.append(Segment(folder, each, name, "head" if head else "sealed"))
         except BaseException:
             self.close()
             raise
+        self._number()
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Those of the layout, ascending; the last is the head."""
+        return list(self._segments)
 
     def __getitem__(self, number: int) -> Segment:
-        """A segment by its number."""
-        return self._segments[number]
+        """The segment that holds the slots of this number's."""
+        return self._segments[self._at(number)]
 
-    def length(self, number: int, state: State) -> int:
+    def _at(self, number: int) -> int:
+        return bisect_right(self._numbers, number) - 1
+
+    def _number(self) -> None:
+        self._numbers = [segment.number for segment in self._segments]
+
+    def length(self, segment: Segment, state: State) -> int:
         """The committed slots of a segment."""
-        return state.head_length if number == state.head_segment else self.spec.capacity
+        return state.head_length if segment.number == state.head_segment else segment.spec.capacity
 
     def view(self, state: State) -> View:
         """The codes of a state."""
-        numbers = range(state.head_segment + 1)
-        mapped = tuple((self._segments[number], self.length(number, state)) for number in numbers)
+        mapped = tuple((segment, self.length(segment, state)) for segment in self._segments)
         return View(self.spec.partition, state.applied, mapped)
+
+    # -- steps of a commit ---------------------------------------------------------------------------------------
 
     def write(self, staged: Staged, before: State, at: Steps) -> None:
         """Step 1: puts new codes behind the committed length, sealing full segments, and damaged ones in place."""
         for chunk in staged.chunks:
-            if chunk.segment not in self._segments:
+            if chunk.segment > self._segments[-1].number:
                 at("sealing")
-                self._segments[chunk.segment - 1].seal()
+                self._segments[-1].seal()
                 at("sealed")
-                self._segments[chunk.segment] = Segment.create(self._folder, self.spec, chunk.segment)
+                self._segments.append(Segment.create(self.folder, self.spec, chunk.segment))
+                self._number()
                 at("segment made")
-            self._segments[chunk.segment].write(chunk.start, chunk.codes, chunk.slots)
-            self._dirty.add(chunk.segment)
+            self._segments[-1].write(chunk.start, chunk.codes, chunk.slots)
+            self._dirty.add(self._segments[-1])
         for slot, code, columns in staged.rewrites:
-            number, index = place_of(slot)
-            if number != before.head_segment:
+            number, _ = place_of(slot)
+            if number < before.head_segment:
                 self._reopen(number, "head")
-            self._segments[number].rewrite(index, code, columns)
-            self._dirty.add(number)
+            segment = self[number]
+            segment.rewrite(segment.index_of(slot), code, columns)
+            self._dirty.add(segment)
 
     def kill(self, deaths: dict[int, int]) -> None:
-        """Step 3: stores deaths, slot -> offset, in the columns."""
-        for number, indices in by_segment(deaths).items():
-            offsets = [deaths[slot_of(number, index)] for index in indices]
-            self._segments[number].kill(np.array(indices, np.int64), np.array(offsets, np.int64))
-            self._dirty.add(number)
+        """Step 3: stores deaths, slot -> offset, in the columns; in those of replaced segments too, where queries that
+        are in progress take their last look.
+        """
+        if not deaths:
+            return
+        slots = np.array(list(deaths), np.int64)
+        offsets = np.array(list(deaths.values()), np.int64)
+        numbers = slots >> 32
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            self._kill(self[number], slots[here], offsets[here])
+        for segment in (*self.replaced, *self._fading):
+            self._kill(segment, slots, offsets)
+
+    def _kill(self, segment: Segment, slots: Ints, offsets: Ints) -> None:
+        indices = segment.indices_of(slots)
+        here = indices >= 0
+        if here.any():
+            segment.kill(indices[here], offsets[here])
+            self._dirty.add(segment)
 
     def settle(self, before: State, now: State) -> None:
         """Once a commit names a new head: the segments behind it are mapped read-only."""
         for number in range(before.head_segment, now.head_segment):
             self._reopen(number, "sealed")
 
+    # -- compaction ----------------------------------------------------------------------------------------------
+
+    def replace(self, layout: Layout, name: SegmentName, made: Segment | None) -> None:
+        """Puts a compacted segment, or for None nothing, in the place of those from its number to its last."""
+        first, stop = self._at(name.number), self._at(name.last) + 1
+        old = self._segments[first:stop]
+        self._segments[first:stop] = [] if made is None else [made]
+        self._number()
+        self.layout = layout
+        self.replaced += old
+        if made is not None:
+            self._dirty.add(made)
+
+    def let_go(self, segments: list[Segment]) -> None:
+        """Removes the files of replaced segments. Queries of this process that look at one keep it alive until then."""
+        for segment in segments:
+            self.replaced.remove(segment)
+            self._dirty.discard(segment)
+            self._fading.add(segment)
+            segment.close()
+            for suffix in (".codes", ".meta"):
+                segment.name.path(self.folder, suffix).unlink(missing_ok=True)
+
+    # -- the disk ------------------------------------------------------------------------------------------------
+
     def sync(self) -> None:
         """Step 5: waits until everything written so far is on the disk."""
-        for number in sorted(self._dirty):
-            self._segments[number].sync()
+        for segment in sorted(self._dirty, key=lambda each: each.number):
+            segment.sync()
         self._dirty.clear()
 
     def sync_all(self) -> None:
@@ -97,9 +166,14 @@ class CodeFiles:
 
     def close(self) -> None:
         """Closes descriptors."""
-        for segment in self._segments.values():
+        for segment in (*self._segments, *self.replaced):
             segment.close()
 
-    def _reopen(self, number: int, mode: Literal["head", "sealed"]) -> None:
-        self._segments[number].close()
-        self._segments[number] = Segment(self._folder, self.spec, number, mode)
+    def _reopen(self, number: int, mode: Mode) -> None:
+        at = self._at(number)
+        old = self._segments[at]
+        self._segments[at] = Segment(self.folder, old.spec, old.name, mode)
+        if old in self._dirty:
+            self._dirty.discard(old)
+            self._dirty.add(self._segments[at])
+        old.close()

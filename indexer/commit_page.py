@@ -1,12 +1,12 @@
 """What a shard has committed, as one small value: the state row of the catalogue and the page that followers read.
 
 The writer stores `State` inside the catalogue's atomic batch (step 2 of the commit protocol) and publishes the same
-value with `durable_offset` on the commit page (step 4). Layout, little endian, version 1:
+value with `durable_offset` on the commit page (step 4). Layout, little endian, version 2:
 
     version u32 | building u8 | pad 3 bytes | incarnation 16 bytes
     applied i64 | reached i64 | durable i64
     durable_segment u64 | durable_length u64 | head_segment u64 | head_length u64
-    live_pins u64 | deleted_pins u64 | objects u64 | codes u64 | documents u64
+    live_pins u64 | deleted_pins u64 | objects u64 | codes u64 | documents u64 | layout u64
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 
 from indexer.errors import Damaged, ForeignFormat
 
-_LAYOUT = struct.Struct("<IBxxx16sqqqQQQQQQQQQ")
-VERSION = 1
+_LAYOUT = struct.Struct("<IBxxx16sqqqQQQQQQQQQQ")
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class State:
         objects: detected objects of live pins.
         codes: searchable codes: objects and whole pictures.
         documents: live pins with at least one annotation, the N of inverse document frequencies.
+        layout: number of the layout (indexer/layout.py), which says which files hold the slots.
         building: a rebuild that was not put in place yet.
     """
 
@@ -52,6 +53,7 @@ class State:
     objects: int = 0
     codes: int = 0
     documents: int = 0
+    layout: int = 0
     building: bool = False
 
     def pack(self) -> bytes:
@@ -72,6 +74,7 @@ class State:
             self.objects,
             self.codes,
             self.documents,
+            self.layout,
         )
 
 
@@ -82,11 +85,12 @@ def unpack(value: bytes) -> State:
         ForeignFormat: written by another version of the layout.
         Damaged: too short to be a state.
     """
+    version = int.from_bytes(value[:4], "little")
+    if len(value) >= 4 and version != VERSION:
+        raise ForeignFormat(f"the state has format {version}; this software reads format {VERSION}")
     if len(value) < _LAYOUT.size:
         raise Damaged(f"a state of {len(value)} bytes; {_LAYOUT.size} are expected")
-    version, building, incarnation, *rest = _LAYOUT.unpack_from(value)
-    if version != VERSION:
-        raise ForeignFormat(f"the state has layout {version}; this software reads layout {VERSION}")
+    _, building, incarnation, *rest = _LAYOUT.unpack_from(value)
     names = [field.name for field in fields(State)][1:-1]
     numbers = dict(zip(names, rest, strict=True))
     return State(incarnation, building=bool(building), **numbers)

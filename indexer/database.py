@@ -28,6 +28,7 @@ from dotstream.errors import DotstreamError, Retryable
 from indexer import disk
 from indexer.errors import Damaged, DiskFull, ForeignFormat, LockHeld
 
+U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
 I64 = struct.Struct(">q")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")

@@ -26,9 +26,9 @@ from pathlib import Path
 
 from dotstream.clock import Clock
 from indexer.errors import Damaged, ForeignFormat, LockHeld, NeedsRebuild, Superseded
-from indexer.segments import sync_folder
+from indexer.segment_format import REBUILD, sync_folder
 
-FORMAT = 1
+FORMAT = 2
 CURRENT = "CURRENT"
 NEXT = "NEXT"
 _PREFIX = "v-"
@@ -87,7 +87,7 @@ def read_identity(value: bytes | None) -> Identity:
         fields = json.loads(value or b"")
         found = fields.pop("format")
         if found != FORMAT:
-            raise ForeignFormat(f"the shard has format {found}; this software reads format {FORMAT}")
+            raise ForeignFormat(f"the shard has format {found}; this software reads format {FORMAT}: {REBUILD}")
         return Identity(**fields)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignFormat(f"the catalogue does not say what it was made for: {error}") from None

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Retryable
-from indexer import commit_page, folder
+from indexer import commit_page, folder, layout
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
 from indexer.errors import Damaged
 from indexer.folder import CURRENT, Identity
 from indexer.pages import PageFile
 from indexer.search import View
-from indexer.segments import Segment, SegmentSpec
+from indexer.segment_format import SegmentName, SegmentSpec
+from indexer.segments import Segment
 
 _CACHE_BYTES = 8 << 20
 _MEET_S = 0.02
@@ -69,7 +70,8 @@ class _Version:
             identity.segment_slots,
             bytes.fromhex(identity.incarnation),
         )
-        self.segments: list[Segment] = []
+        self._segments: dict[SegmentName, Segment] = {}
+        self._layout = layout.Layout()
         self.sequence = -1
 
     def catch_up(self) -> bool:
@@ -91,11 +93,19 @@ class _Version:
         return opened
 
     def view(self, state: State) -> View:
-        """The codes of a state; maps segments that were not mapped yet."""
-        while len(self.segments) <= state.head_segment:
-            self.segments.append(Segment(self.path / "segments", self.spec, len(self.segments), "read"))
-        lengths = [self.spec.capacity] * state.head_segment + [state.head_length]
-        mapped = tuple(zip(self.segments, lengths, strict=False))
+        """The codes of a state; maps segments that were not mapped yet, and forgets those that were replaced."""
+        if state.layout != self._layout.number:
+            self._layout = layout.unpack(self.catalogue.get("meta", b"layout"))
+        named = list(self._layout.files(self.spec, state.head_segment))
+        for name, spec in named:
+            if name not in self._segments:
+                self._segments[name] = Segment(self.path / "segments", spec, name, "read")
+        if len(self._segments) > len(named):
+            self._segments = {name: self._segments[name] for name, _ in named}
+        mapped = tuple(
+            (self._segments[name], state.head_length if name.number == state.head_segment else spec.capacity)
+            for name, spec in named
+        )
         return View(self.identity.partition, state.applied, mapped)
 
 

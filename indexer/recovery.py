@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from dotstream.clock import Clock
-from indexer import commit_page, folder
+from indexer import commit_page, folder, layout
 from indexer.catalogue import Catalogue
 from indexer.code_files import CodeFiles
 from indexer.commit_page import State
@@ -28,8 +28,8 @@ from indexer.database import I64, U64
 from indexer.errors import NeedsRebuild
 from indexer.folder import CURRENT, NEXT, Identity, Lock, Place
 from indexer.pages import PageFile
-from indexer.search import place_of, slot_of
-from indexer.segments import LIVE, Segment, SegmentSpec, sync_folder
+from indexer.segment_format import LIVE, SegmentSpec, place_of, slot_of, sync_folder
+from indexer.segments import Segment
 from indexer.steps import Steps
 
 _CHECK_ROWS = 4096
@@ -106,8 +106,7 @@ def _make(home: Path, pointer: str, wanted: Identity, at: Steps) -> Path:
     try:
         at("made folder")
         incarnation = bytes.fromhex(wanted.incarnation)
-        spec = _spec(wanted)
-        Segment.create(version / "segments", spec, 0).close()
+        Segment.create(version / "segments", spec_of(wanted), 0).close()
         batch = catalogue.batch()
         batch.put("meta", b"format", wanted.pack())
         batch.put("meta", b"state", State(incarnation, building=pointer == NEXT).pack())
@@ -124,7 +123,8 @@ def _make(home: Path, pointer: str, wanted: Identity, at: Steps) -> Path:
     return version
 
 
-def _spec(identity: Identity) -> SegmentSpec:
+def spec_of(identity: Identity) -> SegmentSpec:
+    """What the segments of a shard have in common."""
     return SegmentSpec(
         identity.generation,
         identity.partition,
@@ -141,7 +141,8 @@ def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps) 
         identity = folder.read_identity(catalogue.get("meta", b"format"))
         identity.hold_against(wanted)
         state = commit_page.unpack(catalogue.get("meta", b"state") or b"")
-        files = CodeFiles(version / "segments", _spec(identity), state)
+        laid_out = layout.unpack(catalogue.get("meta", b"layout"))
+        files = CodeFiles(version / "segments", spec_of(identity), laid_out, state)
         undo.callback(files.close)
         at("recover")
         state, damaged = recover(catalogue, files, state, at)
@@ -182,11 +183,11 @@ def recover(catalogue: Catalogue, files: CodeFiles, state: State, at: Steps) -> 
 
 
 def _take_back_deaths(files: CodeFiles, state: State) -> None:
-    for number in range(state.head_segment + 1):
-        died = files[number].died[: files.length(number, state)]
+    for segment in files.segments:
+        died = segment.died[: files.length(segment, state)]
         lost = np.flatnonzero((died != LIVE) & (died > state.reached))
         if len(lost):
-            files[number].kill(lost, np.full(len(lost), LIVE, np.int64))
+            segment.kill(lost, np.full(len(lost), LIVE, np.int64))
 
 
 def _repeat_deaths(catalogue: Catalogue, files: CodeFiles) -> None:
@@ -195,16 +196,21 @@ def _repeat_deaths(catalogue: Catalogue, files: CodeFiles) -> None:
 
 
 def _check_codes(catalogue: Catalogue, files: CodeFiles, state: State) -> set[int]:
-    """Live slots behind the durable length: those whose checksum holds live on, the others are hidden and returned."""
+    """Live slots behind the durable length: those whose checksum holds live on, the others are hidden and returned.
+
+    Compaction leaves these segments alone, so that a slot lies where it was written.
+    """
     damaged: set[int] = set()
     for number in range(state.durable_segment, state.head_segment + 1):
         segment = files[number]
         first = state.durable_length if number == state.durable_segment else 0
-        length = files.length(number, state)
+        length = files.length(segment, state)
+        living = np.zeros(length, np.bool_)
+        for run, codes in catalogue.runs(slot_of(number, first), slot_of(number, length)):
+            living[segment.index_of(run) : segment.index_of(run) + codes] = True
         for start in range(first, length, _CHECK_ROWS):
             stop = min(start + _CHECK_ROWS, length)
-            owners = catalogue.owners([slot_of(number, index) for index in range(start, stop)])
-            indices = np.flatnonzero([owner is not None for owner in owners]) + start
+            indices = np.flatnonzero(living[start:stop]) + start
             wrong = np.isin(indices, segment.damaged(start, stop))
             fates = np.where(wrong, 0, LIVE)
             if not np.array_equal(segment.died[indices], fates):
@@ -214,6 +220,6 @@ def _check_codes(catalogue: Catalogue, files: CodeFiles, state: State) -> set[in
 
 
 def _whole(files: CodeFiles, slot: int) -> bool:
-    number, index = place_of(slot)
-    segment = files[number]
-    return int(segment.died[index]) == LIVE and not len(segment.damaged(index, index + 1))
+    segment = files[place_of(slot)[0]]
+    index = segment.index_of(slot)
+    return index >= 0 and int(segment.died[index]) == LIVE and not len(segment.damaged(index, index + 1))

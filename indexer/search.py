@@ -12,6 +12,7 @@ spinning barrier per block, which costs milliseconds where cores are shared.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from indexer.segments import BUYABLE, LIVE, Codes, Segment
+from indexer.segments import BUYABLE, LIVE, Codes, Segment, place_of
 
 Scope = Literal["all", "objects", "images"]
 Mask = npt.NDArray[np.bool_]
@@ -29,18 +30,7 @@ _SCAN_BYTES = 1 << 20
 _GATHER_SHARE = 16
 _SLACK = 16
 _CHUNK_ROWS = 16384
-_SEGMENT_SHIFT = 32
 _THREAD = threading.local()
-
-
-def slot_of(segment: int, index: int) -> int:
-    """The number of a slot within its shard."""
-    return segment << _SEGMENT_SHIFT | index
-
-
-def place_of(slot: int) -> tuple[int, int]:
-    """(segment, index) of a slot."""
-    return slot >> _SEGMENT_SHIFT, slot & ((1 << _SEGMENT_SHIFT) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +66,23 @@ class View:
     watermark: int
     segments: tuple[tuple[Segment, int], ...]
 
-    def segment(self, number: int) -> Segment | None:
-        """The segment of this number; None when the view has none."""
-        first = self.segments[0][0].number if self.segments else 0
-        at = number - first
-        return self.segments[at][0] if 0 <= at < len(self.segments) else None
+    def find(self, slot: int) -> tuple[Segment, int] | None:
+        """(segment, index) of a slot by its number, committed or not; None when the view does not have it."""
+        number, _ = place_of(slot)
+        at = bisect_right(self.segments, number, key=_number) - 1
+        if at < 0:
+            return None
+        segment = self.segments[at][0]
+        index = segment.index_of(slot) if number <= segment.name.last else -1
+        return (segment, index) if 0 <= index < segment.spec.capacity else None
+
+    def runs_of(self, slots: Sequence[int]) -> list[int]:
+        """For each slot the first one of its run, by which the catalogue knows its pin."""
+        return [slot if (found := self.find(slot)) is None else slot - int(found[0].nth[found[1]]) for slot in slots]
+
+
+def _number(part: tuple[Segment, int]) -> int:
+    return part[0].number
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def nearest(
         query: uint8 [bits / 8].
         k: at least 1.
         wanted: the filter.
-        excluded: slots left out, as segment -> indices.
+        excluded: slots left out, as number of the segment that holds them -> indices in it.
         checkpoint: called before each segment; raises when the time is up.
 
     Returns:
@@ -181,7 +183,7 @@ def nearest(
             checkpoint()
             indices, distances = part.within(query, bound)  # noqa: PLW2901
         keep = slice(None) if bound is None else distances <= bound
-        found.append((indices[keep] + slot_of(part.segment.number, 0), distances[keep]))
+        found.append((part.segment.slots_at(indices[keep]), distances[keep]))
     slots = np.concatenate([indices for indices, _ in found])
     distances = np.concatenate([distances for _, distances in found])
     ranked = np.lexsort((slots, distances))

@@ -30,7 +30,7 @@ from dotstream.clock import Clock
 from dotstream.errors import Retryable
 from indexer import folder, recovery
 from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
-from indexer.arbitration import Counts, Logged, Outcome, arbitrate, check_batch
+from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, read_batch
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
 from indexer.database import U64
@@ -40,11 +40,12 @@ from indexer.errors import LockHeld, NeedsRebuild, Superseded
 from indexer.flights import Flights
 from indexer.folder import CURRENT, Identity, held
 from indexer.generations import check_name
+from indexer.names import Names
 from indexer.records import Order
 from indexer.records_pb2 import ObjectRecord
 from indexer.recovery import open_shard
 from indexer.search import View
-from indexer.staging import Names, Staged, Stager
+from indexer.staging import Staged, Stager
 from indexer.steps import Steps, no_steps
 from indexer.verify import digest, verify
 
@@ -187,7 +188,7 @@ class Shard:
         """live_pins, deleted_pins, objects, codes, documents (live pins with annotations), segments."""
         state = self._state
         names = ("live_pins", "deleted_pins", "objects", "codes", "documents")
-        return {name: getattr(state, name) for name in names} | {"segments": state.head_segment + 1}
+        return {name: getattr(state, name) for name in names} | {"segments": len(self._view.segments)}
 
     def check_log_end(self, end_offset: int) -> None:
         """Holds the state against the log.
@@ -221,11 +222,11 @@ class Shard:
             self._check_usable()
             fresh = [logged for logged in batch if logged.offset > self._state.applied]
             identity = self._opened.identity
-            check_batch(fresh, self._state.applied, identity.generation, identity.bits)
+            read = read_batch(fresh, self._state.applied, identity.generation, identity.bits)
             counts = Counts()
-            if fresh:
+            if read:
                 self._usable = False
-                counts = self._commit(fresh)
+                counts = self._commit(read)
                 self._usable = True
             return Applied(
                 self._state.applied,
@@ -247,10 +248,10 @@ class Shard:
                 self._write_state(state)
                 self._usable = True
 
-    def _commit(self, fresh: Sequence[Logged]) -> Counts:
-        pins = list(dict.fromkeys(logged.key.decode() for logged in fresh))
-        rows = zip(pins, self._catalogue.rows(pins), strict=True)
-        outcomes, counts = arbitrate(fresh, rows, self._null_retention_ms)
+    def _commit(self, read: Sequence[tuple[str, Logged, Winner | None]]) -> Counts:
+        pins = list(dict.fromkeys(pin_id for pin_id, _, _ in read))
+        rows = dict(zip(pins, self._catalogue.rows(pins), strict=True))
+        outcomes, counts = arbitrate(read, rows, self._null_retention_ms)
         stager = Stager(
             catalogue=self._catalogue,
             spec=self._opened.files.spec,
@@ -259,7 +260,7 @@ class Shard:
             damaged=self._damaged,
             pending=self._flights.pending_among(pins),
         )
-        staged = stager.stage(outcomes.values(), fresh[-1].offset)
+        staged = stager.stage(outcomes.values(), read[-1][1].offset)
         staged.catalogue.put("meta", b"state", staged.state.pack())
         self._at("staged")
         self._opened.files.write(staged, self._state, self._at)

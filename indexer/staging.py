@@ -11,36 +11,17 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from indexer.arbitration import Outcome, Winner
 from indexer.catalogue import Catalogue
+from indexer.columns import Columns, Numbers, runs_of
 from indexer.commit_page import State
-from indexer.database import I64, U64, Batch
+from indexer.database import I64, U32, U64, Batch
 from indexer.entries import Row, cut
+from indexer.names import BOARD, CATEGORY, LABEL, Names
 from indexer.records import top_category
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import place_of, slot_of
-from indexer.segments import BUYABLE, SLOT, Codes, SegmentSpec
-
-
-class Names:
-    """Numbers of labels and categories in the segments' columns, from 1, given in the order in which they come."""
-
-    def __init__(self, catalogue: Catalogue) -> None:
-        with catalogue.scan("names") as found:
-            self._numbers = {key: U64.unpack(value)[0] for key, value in found}
-
-    def number(self, kind: bytes, name: str | None, batch: Batch) -> int:
-        """The name's number; 0 for no name. A new name enters the catalogue with the batch."""
-        if not name:
-            return 0
-        key = kind + name.encode()
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbers) + 1
-            batch.put("names", key, U64.pack(number))
-        return number
+from indexer.segment_format import Codes, SegmentSpec, Slots, place_of, slot_of
 
 
 @dataclass(slots=True)
@@ -57,7 +38,7 @@ class Chunk:
     segment: int
     start: int
     codes: Codes
-    slots: npt.NDArray[np.void]
+    slots: Slots
 
 
 @dataclass(slots=True)
@@ -75,7 +56,7 @@ class Staged:
     state: State
     catalogue: Batch
     chunks: list[Chunk] = field(default_factory=list)
-    rewrites: list[tuple[int, Codes, npt.NDArray[np.void]]] = field(default_factory=list)
+    rewrites: list[tuple[int, Codes, Slots]] = field(default_factory=list)
     deaths: dict[int, int] = field(default_factory=dict)
 
 
@@ -86,7 +67,7 @@ class Stager:
         catalogue: the catalogue before the batch.
         spec: of the shard's segments.
         state: before the batch.
-        names: the shard's label and category numbers.
+        names: the shard's numbers for names.
         damaged: slots that wait for their record.
         pending: pins of the batch that carry a pending mark.
     """
@@ -109,9 +90,7 @@ class Stager:
         self._segment, self._length = state.head_segment, state.head_length
         self._counts: Counter[str] = Counter()
         self._frequencies: Counter[str] = Counter()
-        self._codes: list[bytes] = []
-        self._columns: list[tuple[int, int, int, int, int, int]] = []
-        self._slots: list[int] = []
+        self._columns = Columns()
         self._staged = Staged(state, catalogue.batch())
 
     def stage(self, outcomes: Iterable[Outcome], applied: int) -> Staged:
@@ -156,35 +135,35 @@ class Stager:
             self._counts["deleted_pins"] -= 1
             return
         record = ObjectRecord.FromString(row.join([bytes(self._spec.code_bytes)] * len(row.slots)))
+        for first, _ in runs_of(row.slots):
+            batch.delete("slots", U64.pack(first))
         for slot in row.slots:
             packed = U64.pack(slot)
-            batch.delete("slots", packed)
             batch.put("deaths", packed, I64.pack(offset))
-            batch.delete("damaged", packed)
+            if slot in self._damaged:
+                batch.delete("damaged", packed)
             self._staged.deaths[slot] = offset
         batch.delete("sha256", record.image_sha256 + key)
         batch.delete("newest", I64.pack(row.recorded_at) + key)
         self._count(record, -1, len(row.slots))
 
     def _put_in(self, key: bytes, winner: Winner) -> None:
-        batch, record = self._staged.catalogue, winner.record
-        plain = [code for _, code in winner.codes]
-        slots = self._take_slots(len(plain))
-        cuts, body = cut(winner.canonical, plain)
-        row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, slots, cuts, body)
+        batch, record, codes = self._staged.catalogue, winner.record, winner.codes
+        runs = self._take_runs(len(codes))
+        slots = [slot for first, n in runs for slot in range(first, first + n)]
+        cuts, body = cut(winner.canonical, codes)
+        row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, tuple(slots), cuts, body)
         batch.put("pins", key, row.pack())
         if record.deleted:
             batch.put("deletes", I64.pack(winner.logged_at) + key, b"")
             self._counts["deleted_pins"] += 1
             return
-        self._codes += plain
-        self._columns += self._rows(record, winner.offset)
-        self._slots += slots
-        for slot in slots:
-            batch.put("slots", U64.pack(slot), key)
+        for first, n in runs:
+            batch.put("slots", U64.pack(first), U32.pack(n) + key)
+        self._columns.add(record, codes, winner.offset, runs, self._numbers(record))
         batch.put("sha256", record.image_sha256 + key, b"")
         batch.put("newest", I64.pack(record.recorded_at) + key, b"")
-        self._count(record, 1, len(slots))
+        self._count(record, 1, len(codes))
 
     def _count(self, record: ObjectRecord, sign: int, codes: int) -> None:
         self._counts["live_pins"] += sign
@@ -195,39 +174,35 @@ class Stager:
         for annotation in annotations:
             self._frequencies[annotation] += sign
 
-    def _take_slots(self, n: int) -> tuple[int, ...]:
-        """The next n slots, over the end of a segment into the next where it is full."""
-        slots: list[int] = []
+    def _take_runs(self, n: int) -> list[tuple[int, int]]:
+        """The next n slots as (first, how many), over the end of a segment into the next where it is full."""
+        runs: list[tuple[int, int]] = []
         while n:
             if self._length == self._spec.capacity:
                 self._segment, self._length = self._segment + 1, 0
             taken = min(n, self._spec.capacity - self._length)
-            first = slot_of(self._segment, self._length)
-            slots += range(first, first + taken)
+            runs.append((slot_of(self._segment, self._length), taken))
             self._length += taken
             n -= taken
-        return tuple(slots)
+        return runs
 
-    def _rows(self, record: ObjectRecord, born: int) -> list[tuple[int, int, int, int, int, int]]:
-        """The `SLOT` rows of a live record's codes, in the order of `searched_codes`."""
-        batch, names = self._staged.catalogue, self._names
-        flags = BUYABLE if record.buyable else 0
-        category = names.number(b"c", top_category(record), batch)
-        rows = [(0, born, -1, flags, 0, category)]
-        rows.extend(
-            (0, born, item.index, flags, names.number(b"l", item.label, batch), category) for item in record.objects
-        )
-        return rows
+    def _numbers(self, record: ObjectRecord) -> Numbers:
+        """The numbers of a live record's names."""
+        batch, number = self._staged.catalogue, self._names.number
+        labels = [0]
+        labels += [number(LABEL, item.label, batch) for item in record.objects]
+        return Numbers(labels, number(CATEGORY, top_category(record), batch), number(BOARD, record.board_id, batch))
 
     def _write_again(self, row: Row, again: Winner) -> None:
         if self._damaged.isdisjoint(row.slots):
             return
-        rows = self._rows(again.record, row.offset)
-        for slot, column, (_, code) in zip(row.slots, rows, again.codes, strict=True):
+        columns = Columns()
+        columns.add(again.record, again.codes, row.offset, runs_of(row.slots), self._numbers(again.record))
+        codes, slots = columns.arrays(self._spec.code_bytes)
+        for at, slot in enumerate(row.slots):
             if slot in self._damaged:
                 self._staged.catalogue.delete("damaged", U64.pack(slot))
-                one = np.frombuffer(code, np.uint8).reshape(1, -1)
-                self._staged.rewrites.append((slot, one, np.array([column], SLOT)))
+                self._staged.rewrites.append((slot, codes[at : at + 1], slots[at : at + 1].copy()))
 
     def _stage_frequencies(self) -> None:
         changed = [(annotation.encode(), n) for annotation, n in self._frequencies.items() if n]
@@ -239,12 +214,11 @@ class Stager:
                 self._staged.catalogue.delete("df", key)
 
     def _stage_chunks(self) -> None:
-        if not self._codes:
+        if not len(self._columns):
             return
-        codes = np.frombuffer(b"".join(self._codes), np.uint8).reshape(-1, self._spec.code_bytes)
-        columns = np.array(self._columns, SLOT)
-        slots = np.array(self._slots, np.int64)
-        breaks = [0, *(np.flatnonzero(np.diff(slots >> 32)) + 1).tolist(), len(slots)]
+        codes, slots = self._columns.arrays(self._spec.code_bytes)
+        segments = (slots["slot"] >> np.uint64(32)).astype(np.int64)
+        breaks = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(slots)]
         for start, stop in pairwise(breaks):
-            segment, index = place_of(int(slots[start]))
-            self._staged.chunks.append(Chunk(segment, index, codes[start:stop], columns[start:stop]))
+            segment, index = place_of(int(slots["slot"][start]))
+            self._staged.chunks.append(Chunk(segment, index, codes[start:stop], slots[start:stop]))

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
+import numpy.typing as npt
 
 from dotstream.errors import DotstreamError
 from indexer import entries
 from indexer.answers import read_codes
 from indexer.catalogue import Catalogue
+from indexer.columns import runs_of
 from indexer.commit_page import State
-from indexer.database import U64
+from indexer.database import I64, U32, U64
 from indexer.entries import Row
 from indexer.errors import Damaged
 from indexer.records import order_of, searched_codes
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import View, slot_of
-from indexer.segments import LIVE
+from indexer.search import View
+from indexer.segments import Segment
 
 _FRAME = struct.Struct(">II")
+_CHECK_ROWS = 8192
+_MOST_NAMED = 10
+_INDEXES = {"sha256": "pins by picture", "newest": "pins by time", "deletes": "deletes by time"}
 
 
 def digest(catalogue: Catalogue, view: View) -> str:
@@ -50,82 +56,116 @@ def digest(catalogue: Catalogue, view: View) -> str:
 
 
 def verify(catalogue: Catalogue, view: View, state: State, damaged: frozenset[int]) -> list[str]:
-    """What does not hold, in words. Counts annotations in memory: 100 bytes or so for each distinct one."""
+    """What does not hold, in words; empty when all is well.
+
+    Args:
+        catalogue: at the version of `state`, the writer's or a follower's.
+        view: that version's segments. Its writer may be a few commits ahead in the columns.
+        state: the version.
+        damaged: slots that wait for a replay.
+
+    Counts annotations and pins in memory: 100 bytes or so for each.
+    """
     problems = [f"{len(damaged)} codes wait for a replay"] if damaged else []
     try:
-        problems += _verify_segments(view)
+        problems += _verify_segments(view, state)
         problems += _verify_catalogue(catalogue, view, state, damaged)
     except DotstreamError as error:
         problems.append(str(error))
     return problems
 
 
-def _verify_segments(view: View) -> list[str]:
+def _living(segment: Segment, length: int, state: State) -> npt.NDArray[np.int64]:
+    """Indices of the slots that live at the version."""
+    return np.flatnonzero((segment.born[:length] <= state.reached) & (segment.died[:length] > state.reached))
+
+
+def _verify_segments(view: View, state: State) -> list[str]:
     problems: list[str] = []
-    for at, (segment, length) in enumerate(view.segments):
-        if at < len(view.segments) - 1:
+    for segment, length in view.segments:
+        if segment.number != state.head_segment:
             try:
                 segment.check_seal()
             except Damaged as error:
                 problems.append(str(error))
-        live = np.flatnonzero(segment.died[:length] == LIVE)
-        wrong = np.intersect1d(segment.damaged(0, length), live)
-        problems += [f"slot {index} of segment {segment.number} fails its checksum" for index in wrong[:10].tolist()]
+        for start in range(0, length, _CHECK_ROWS):
+            stop = min(start + _CHECK_ROWS, length)
+            wrong = np.intersect1d(segment.damaged(start, stop), _living(segment, length, state))
+            problems += [f"slot {index} of segment {segment.number} fails its checksum" for index in wrong.tolist()]
+        slots = segment.slots_at(np.arange(length, dtype=np.int64))
+        if not (np.diff(slots) > 0).all():
+            problems.append(f"the slot numbers of segment {segment.number} do not ascend")
     return problems
+
+
+@dataclass
+class _Seen:
+    """What the rows say that the other families must hold."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    frequencies: Counter[bytes] = field(default_factory=Counter)
+    owned: dict[int, bytes] = field(default_factory=dict)
+    runs: dict[bytes, bytes] = field(default_factory=dict)
+    keys: dict[str, set[bytes]] = field(default_factory=lambda: {"sha256": set(), "newest": set(), "deletes": set()})
+
+    def add(self, key: bytes, row: Row, record: ObjectRecord) -> None:
+        """Takes a row in."""
+        self.counts["deleted_pins" if row.order.deleted else "live_pins"] += 1
+        if row.order.deleted:
+            self.keys["deletes"].add(I64.pack(row.logged_at) + key)
+            return
+        self.owned.update((slot, key) for slot in row.slots)
+        self.runs.update((U64.pack(first), U32.pack(n) + key) for first, n in runs_of(row.slots))
+        self.keys["newest"].add(I64.pack(row.recorded_at) + key)
+        self.keys["sha256"].add(record.image_sha256 + key)
+        self.counts.update(codes=len(row.slots), objects=len(row.slots) - 1)
+        self.frequencies.update(annotation.encode() for annotation in set(record.annotations))
+        self.counts["documents"] += bool(record.annotations)
 
 
 def _verify_catalogue(catalogue: Catalogue, view: View, state: State, damaged: frozenset[int]) -> list[str]:
     problems: list[str] = []
-    counted: Counter[str] = Counter()
-    frequencies: Counter[bytes] = Counter()
-    owned: dict[int, bytes] = {}
+    seen = _Seen()
     with catalogue.scan("pins") as rows:
         for key, value in rows:
             row = entries.unpack(value)
             record = ObjectRecord.FromString(row.join(read_codes(row, view)))
-            problems += _verify_pin(catalogue, key, row, record, damaged)
-            owned.update((slot, key) for slot in row.slots)
-            counted["deleted_pins" if row.order.deleted else "live_pins"] += 1
-            if not row.order.deleted:
-                counted.update(codes=len(row.slots), objects=len(row.slots) - 1)
-                frequencies.update(annotation.encode() for annotation in set(record.annotations))
-                counted["documents"] += bool(record.annotations)
+            if damaged.isdisjoint(row.slots):
+                problems += _verify_pin(key, row, record)
+            seen.add(key, row, record)
     problems += [
-        f"{name} is counted as {getattr(state, name)}; there are {counted[name]}"
+        f"{name} is counted as {getattr(state, name)}; there are {seen.counts[name]}"
         for name in ("live_pins", "deleted_pins", "objects", "codes", "documents")
-        if getattr(state, name) != counted[name]
+        if getattr(state, name) != seen.counts[name]
     ]
     with catalogue.scan("df") as found:
-        if {key: U64.unpack(value)[0] for key, value in found} != dict(frequencies):
+        if {key: U64.unpack(value)[0] for key, value in found} != dict(seen.frequencies):
             problems.append("the annotation frequencies are not those of the records")
-    return problems + _verify_slots(catalogue, view, owned, damaged)
+    with catalogue.scan("slots") as found:
+        if dict(found) != seen.runs:
+            problems.append("the slots in the catalogue are not those of its rows")
+    for family, about in _INDEXES.items():
+        with catalogue.scan(family) as found:
+            if {key for key, _ in found} != seen.keys[family]:
+                problems.append(f"the list of {about} is not that of the records")
+    return problems + _verify_slots(view, state, seen.owned, damaged)
 
 
-def _verify_pin(catalogue: Catalogue, key: bytes, row: Row, record: ObjectRecord, damaged: frozenset[int]) -> list[str]:
+def _verify_pin(key: bytes, row: Row, record: ObjectRecord) -> list[str]:
     name = key.decode(errors="replace")
-    if not damaged.isdisjoint(row.slots):
-        return []
     problems: list[str] = []
     if record.pin_id.encode() != key or order_of(record) != row.order:
         problems.append(f"the record of pin {name} is not the one that was stored")
     if len(searched_codes(record)) != len(row.slots):
         problems.append(f"pin {name} has {len(row.slots)} slots for {len(searched_codes(record))} codes")
-    if not row.order.deleted and catalogue.get("sha256", record.image_sha256 + key) is None:
-        problems.append(f"pin {name} is not found by its picture")
     return problems
 
 
-def _verify_slots(catalogue: Catalogue, view: View, owned: dict[int, bytes], damaged: frozenset[int]) -> list[str]:
-    living = {
-        slot_of(segment.number, index)
-        for segment, length in view.segments
-        for index in np.flatnonzero(segment.died[:length] == LIVE).tolist()
-    }
-    problems = [
+def _verify_slots(view: View, state: State, owned: dict[int, bytes], damaged: frozenset[int]) -> list[str]:
+    living: set[int] = set()
+    for segment, length in view.segments:
+        living.update(segment.slots_at(_living(segment, length, state)).tolist())
+    return [
         f"slot {slot} {'lives without a pin' if slot in living else 'is dead in its column'}"
-        for slot in sorted((living ^ owned.keys()) - damaged)[:10]
+        for slot in sorted((living ^ owned.keys()) - damaged)[:_MOST_NAMED]
     ]
-    with catalogue.scan("slots") as found:
-        if {U64.unpack(key)[0]: value for key, value in found} != owned:
-            problems.append("the slots in the catalogue are not those of its rows")
-    return problems

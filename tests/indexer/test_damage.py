@@ -15,10 +15,11 @@ from dotstream.errors import DotstreamError, Retryable
 from indexer.database import translate
 from indexer.errors import Damaged, DiskFull, ForeignFormat, LockHeld
 from indexer.folder import CURRENT, named
-from indexer.segments import ALIGN, Segment
+from indexer.segment_format import ALIGN, COLUMNS_OF_A_SLOT
+from indexer.segments import Segment
 from tests.support.index_oracle import Oracle, hold_against, open_shard, random_log
 
-HEADER_BYTES = 8 + 4 * 4 + 8 + 64 + 16 + 4
+HEADER_BYTES = 8 + 4 * 4 + 8 * 3 + 64 + 16 + 4
 FLIPS = 60
 
 
@@ -76,7 +77,7 @@ def test_flipped_bits_of_codes_and_columns_are_found(version: Path) -> None:
     for _ in range(FLIPS):
         segment, length = random.choice(segments)
         index = int(random.choice(segment_live(segment, length)))
-        name = random.choice(["codes", "born", "object_index", "flags", "label", "category", "check", "died"])
+        name = random.choice(["codes", "check", "died", *COLUMNS_OF_A_SLOT])
         if name == "codes":
             path, width = version / "segments" / f"{segment.number:08d}.codes", segment.spec.code_bytes
             at = ALIGN + index * width + random.randrange(width)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from dotstream.clock import ManualClock
 from indexer.answers import MAX_K, Query, SearchResult
 from indexer.errors import SearchTimeout
-from indexer.search import View, Wanted, hamming, live_mask, nearest, slot_of
-from indexer.segments import SLOT, Segment, SegmentSpec
+from indexer.search import View, Wanted, hamming, live_mask, nearest
+from indexer.segments import SLOT, Segment, SegmentSpec, slot_of
 from tests.support.index_oracle import BITS, Oracle, code, dead, live, log_of, open_shard, random_log
 
 
