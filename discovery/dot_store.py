@@ -37,14 +37,6 @@ Change = tuple[str, DotRecord | None]
 """A pin and its dots; None forgets the pin altogether (a null in the log)."""
 
 
-def order_of(record: DotRecord) -> tuple[int, bool, int, int]:
-    """The place of a record among those of its pin; the greater wins.
-
-    By version, then deleted over live as in the index, then epoch of the generation, then decision.
-    """
-    return (record.version, record.deleted, record.epoch, record.decision)
-
-
 def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)

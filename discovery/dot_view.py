@@ -19,14 +19,14 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from discovery.dot_store import Change, DotStore, order_of
+from discovery.dot_store import Change, DotStore
 from dotstream.errors import Retryable
+from indexer.dot_order import order_of
 from indexer.records_pb2 import DotRecord
+from producers.whole_topic import Logged, WholeTopic
 
 log = logging.getLogger(__name__)
 
@@ -34,47 +34,6 @@ BATCH = 1000
 POLL_S = 0.5
 BACKOFF_S = 1.0
 PENDING_LIMIT = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """One record of topic `dots`."""
-
-    partition: int
-    offset: int
-    key: bytes | None
-    value: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """The topic as it stands: its id, and per partition the first offset kept and the committed end (exclusive)."""
-
-    topic_id: str
-    first: Mapping[int, int]
-    end: Mapping[int, int]
-
-
-class DotLog(Protocol):
-    """Topic `dots`, read without a group. One thread calls it. The real one is discovery/dot_log.py."""
-
-    def open(self) -> Extent:
-        """Connects anew and looks at the topic. Raises Retryable without broker or topic."""
-        ...
-
-    def start(self, positions: Mapping[int, int]) -> None:
-        """Reads all partitions from these offsets on, inclusive."""
-        ...
-
-    def read(self, limit: int, wait_s: float) -> tuple[Sequence[Logged], Mapping[int, int]]:
-        """Records, and the next offset of each partition that moved. Waits at most `wait_s` for the first.
-
-        Raises:
-            Retryable: reading has stopped; `open` again.
-        """
-        ...
-
-    def close(self) -> None: ...
 
 
 class DotView:
@@ -86,7 +45,7 @@ class DotView:
         wake: called after changes became visible, from the view's thread; must return at once.
     """
 
-    def __init__(self, store: DotStore, log: DotLog, *, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: DotStore, log: WholeTopic, *, wake: Callable[[], None] = lambda: None) -> None:
         self._store = store
         self._log = log
         self.wake = wake
@@ -183,7 +142,7 @@ class DotView:
     def _begin(self) -> None:
         extent = self._log.open()
         positions = self._store.positions()
-        if self._store.topic_id != extent.topic_id or not _inside(positions, extent):
+        if self._store.topic_id != extent.topic_id or not extent.holds(positions):
             if self._store.topic_id is not None:
                 log.warning("the dots on disk are of another log; they are rebuilt from the topic")
                 self.rebuilds += 1
@@ -256,11 +215,3 @@ def _parse(record: Logged) -> Change:
     if dots is not None and dots.pin_id != pin_id:
         raise ValueError(f"its pin_id {dots.pin_id!r} is not its key")
     return pin_id, dots
-
-
-def _inside(positions: Mapping[int, int], extent: Extent) -> bool:
-    """Whether reading can go on from these positions: each partition exists and holds them or ends there."""
-    return all(
-        partition in extent.end and extent.first[partition] <= offset <= extent.end[partition]
-        for partition, offset in positions.items()
-    )

@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from discovery.api import create_app
 from discovery.dead_letters import KafkaDeadLetters
-from discovery.dot_log import KafkaDotLog
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
@@ -26,6 +25,7 @@ from ops.generations import active_generation, read_generations
 from ops.models import picture_limits, pictures_of, triton_client, vision_settings
 from ops.settings import Settings
 from ops.topics import TopicNames, require
+from producers.whole_topic import KafkaWholeTopic
 from triton_models.breaker import State
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,10 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     api = settings.api
     return Services(
         index=reader,
-        dots=DotView(DotStore(settings.data.absolute() / "dots"), KafkaDotLog(connection, names.dots)),
+        dots=DotView(
+            DotStore(settings.data.absolute() / "dots"),
+            KafkaWholeTopic(connection, names.dots, client_id="dotstream-api"),
+        ),
         pictures=pictures_of(settings),
         eyes=TritonEyes(client, vision_settings(settings), picture_limits(settings)),
         registry=registry,

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from prometheus_client import CollectorRegistry
 
 from discovery.dot_store import DotStore
-from discovery.dot_view import DotView, Extent, Logged
+from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
 from discovery.ports import DeadLetter, Tagged
 from discovery.ports import Letters as Found
@@ -30,6 +30,7 @@ from indexer.reader import IndexReader
 from indexer.records import delete_record
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, Dot, DotRecord, ObjectRecord
 from indexer.shard import Shard
+from producers.whole_topic import Extent, Logged
 from triton_models.outputs import Detections
 from triton_models.pictures import decode
 from triton_models.pipeline import Vision, VisionSettings
@@ -111,6 +112,9 @@ class ListLog:
         if not found:
             SystemClock().sleep(min(wait_s, 0.005))
         return found, moved
+
+    def end(self, partition: int) -> int:
+        return len(self.parts[partition])
 
     def close(self) -> None:
         self.at = {}

@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from discovery import dot_view
-from discovery.dot_store import DotStore, order_of
-from discovery.dot_view import DotView, Extent, Logged
+from discovery.dot_store import DotStore
+from discovery.dot_view import DotView
 from dotstream.errors import Misconfigured, Retryable, Unavailable
+from indexer.dot_order import order_of
 from indexer.errors import LockHeld
 from indexer.records_pb2 import Dot, DotRecord
+from producers.whole_topic import Extent, Logged
 
 
 class ListLog:
@@ -55,6 +57,9 @@ class ListLog:
                 moved[partition] = offset + 1
         self.at.update(moved)
         return found, moved
+
+    def end(self, partition: int) -> int:
+        return len(self.parts[partition])
 
     def close(self) -> None:
         self.at = {}

@@ -11,7 +11,6 @@ from confluent_kafka import Producer
 from consumers.dead import dead_letter
 from consumers.ports import Message, Output
 from discovery.dead_letters import KafkaDeadLetters, read_dead_letter
-from discovery.dot_log import KafkaDotLog
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
 from discovery.ports import Letters
@@ -20,6 +19,7 @@ from indexer.records_pb2 import DotRecord
 from ops.local.kafka import KafkaProcess
 from ops.topics import TopicNames
 from producers.kafka import KafkaConnection
+from producers.whole_topic import KafkaWholeTopic
 from tests.discovery.waiting import until
 
 
@@ -53,7 +53,9 @@ def follow(broker: KafkaProcess, topics: TopicNames, tmp_path: Path) -> Iterator
     def begin() -> DotView:
         for view in views:
             view.close()
-        views[:] = [DotView(DotStore(tmp_path / "dots"), KafkaDotLog(broker.connection, topics.dots))]
+        views[:] = [
+            DotView(DotStore(tmp_path / "dots"), KafkaWholeTopic(broker.connection, topics.dots, client_id="test"))
+        ]
         views[0].start()
         return views[0]
 
@@ -122,9 +124,11 @@ def _created(admin: object, topic: object) -> bool:
 
 
 def test_without_a_broker_opening_is_retryable() -> None:
-    log = KafkaDotLog(KafkaConnection("127.0.0.1:9", {"socket.connection.setup.timeout.ms": "1000"}), "dots")
+    log = KafkaWholeTopic(
+        KafkaConnection("127.0.0.1:9", {"socket.connection.setup.timeout.ms": "1000"}), "dots", client_id="test"
+    )
     log_request = pytest.MonkeyPatch()
-    log_request.setattr("discovery.dot_log.REQUEST_S", 1.0)
+    log_request.setattr("producers.whole_topic.REQUEST_S", 1.0)
     try:
         with pytest.raises(Retryable):
             log.open()

@@ -1,8 +1,13 @@
-"""The topic `dots` over a real Kafka, read committed, all partitions, without a group."""
+"""A topic read whole: all partitions, read committed, without a group, from positions that the reader keeps itself.
+
+For state that is rebuilt from a compacted topic: the dots that the API and the dots workers follow, the generations.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from confluent_kafka import (
     OFFSET_INVALID,
@@ -15,15 +20,70 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined] # its documented place
 
-from discovery.dot_view import Extent, Logged
 from dotstream.errors import Unavailable
 from producers.kafka import KafkaConnection, translate
 
 REQUEST_S = 10.0
 
 
-class KafkaDotLog:
-    """Topic `dots` as `DotView` wants it.
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One record of the topic."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The topic as it stands: its id, and per partition the first offset kept and the committed end (exclusive)."""
+
+    topic_id: str
+    first: Mapping[int, int]
+    end: Mapping[int, int]
+
+    def holds(self, positions: Mapping[int, int]) -> bool:
+        """Whether reading can go on from these positions: each partition exists and holds them or ends there."""
+        return all(
+            partition in self.end and self.first[partition] <= offset <= self.end[partition]
+            for partition, offset in positions.items()
+        )
+
+
+class WholeTopic(Protocol):
+    """A topic, read without a group. One thread calls it."""
+
+    def open(self) -> Extent:
+        """Connects anew and looks at the topic. Raises Retryable without broker or topic."""
+        ...
+
+    def start(self, positions: Mapping[int, int]) -> None:
+        """Reads all partitions from these offsets on, inclusive."""
+        ...
+
+    def read(self, limit: int, wait_s: float) -> tuple[Sequence[Logged], Mapping[int, int]]:
+        """Records, and the next offset of each partition that moved. Waits at most `wait_s` for the first.
+
+        Raises:
+            Retryable: reading has stopped; `open` again.
+        """
+        ...
+
+    def end(self, partition: int) -> int:
+        """The offset that the partition's next record will get, asked from the broker; what is not committed counts.
+
+        Raises:
+            Retryable: the broker did not answer in time.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class KafkaWholeTopic:
+    """See `WholeTopic`.
 
     Args:
         connection: the brokers.
@@ -31,7 +91,7 @@ class KafkaDotLog:
         client_id: how this reader shows in the broker's logs.
     """
 
-    def __init__(self, connection: KafkaConnection, topic: str, *, client_id: str = "dotstream-api") -> None:
+    def __init__(self, connection: KafkaConnection, topic: str, *, client_id: str) -> None:
         self._connection = connection
         self._topic = topic
         self._client_id = client_id
@@ -76,7 +136,7 @@ class KafkaDotLog:
     def read(self, limit: int, wait_s: float) -> tuple[Sequence[Logged], Mapping[int, int]]:
         """Records and reached positions; the end of a partition moves its position behind transaction markers."""
         if self._consumer is None:
-            raise Unavailable("the dots are not open")
+            raise Unavailable(f"{self._topic} is not open")
         records: list[Logged] = []
         moved: dict[int, int] = {}
         first = self._consumer.poll(wait_s)
@@ -94,6 +154,18 @@ class KafkaDotLog:
             else:
                 raise _failed(error)
         return records, moved
+
+    def end(self, partition: int) -> int:
+        """See `WholeTopic.end`."""
+        if self._consumer is None:
+            raise Unavailable(f"{self._topic} is not open")
+        try:
+            answer = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=REQUEST_S)
+        except KafkaException as error:
+            raise translate(error) from error
+        if answer is None:
+            raise Unavailable(f"Kafka did not tell the end of {self._topic}[{partition}] within {REQUEST_S} s")
+        return int(answer[1])
 
     def close(self) -> None:
         """Leaves the broker."""
