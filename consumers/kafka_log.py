@@ -198,6 +198,9 @@ class KafkaLog:
             raise LogBroken(f"the broker did not tell the end of {partition[0]}[{partition[1]}]")
         return int(answer[1])
 
+    def positions(self) -> Mapping[Partition, int]:
+        return {source: max(position, self._ends.get(source, 0)) for source, position in self._positions.items()}
+
     def reached(self) -> Mapping[Partition, int]:
         met, self._met = self._met, {}
         return met

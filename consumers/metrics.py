@@ -11,6 +11,15 @@ if TYPE_CHECKING:
 
 FRESHNESS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+DOT_OUTCOMES = (
+    "signals",
+    "cold_start",
+    "no_objects",
+    "low_score",
+    "low_similarity",
+    "low_annotation",
+    "low_conformity",
+)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -57,6 +66,17 @@ class WorkerMetrics:
         self._state_offsets = gauge(
             "state_offset", "Applied and durable offset of a worker's local state.", "topic", "partition", "kind"
         )
+        self._coverage = gauge(
+            "dot_pins",
+            "Live pins by what their dots came to: shown by `signals` or `cold_start`, or why none is.",
+            "partition",
+            "outcome",
+        )
+        self._again = counter(
+            "dots_decided_again",
+            "Pins whose dots were decided again, by what made them due; `not now`: put off.",
+            "trigger",
+        )
         self.paused = gauge("paused", "1 while the worker waits for something that is away; its log says what.").labels(
             role
         )
@@ -93,6 +113,14 @@ class WorkerMetrics:
     def state(self, topic: str, partition: int, *, applied: int, durable: int) -> None:
         self._state_offsets.labels(self.role, topic, str(partition), "applied").set(applied)
         self._state_offsets.labels(self.role, topic, str(partition), "durable").set(durable)
+
+    def coverage(self, partition: int, pins: dict[str, int]) -> None:
+        """What the dots of a partition's pins came to (consumers/dot_ledger.py)."""
+        for outcome in DOT_OUTCOMES:
+            self._coverage.labels(self.role, str(partition), outcome).set(pins.get(outcome, 0))
+
+    def decided_again(self, trigger: str) -> None:
+        self._again.labels(self.role, trigger).inc()
 
     def inferred(self, model: str, *, rows: int, seconds: float, retries: int, outcome: str) -> None:
         """See `triton_models.calls.Observer`."""

@@ -5,7 +5,7 @@ The real log is consumers/kafka_log.py; tests and the simulator drive the same r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -119,6 +119,13 @@ class Log(Protocol):
         """
         ...
 
+    def positions(self) -> Mapping[Partition, int]:
+        """The next offset of each partition of which something has been read, or its end met.
+
+        Only right to commit when every message that `poll` returned is settled and the last `poll` returned none.
+        """
+        ...
+
     def reached(self) -> Mapping[Partition, int]:
         """Ends that reading has met since the last call: every record below has been returned by `poll`."""
         ...
@@ -129,6 +136,22 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Leaves; bounded in time."""
+        ...
+
+
+class Spare(Protocol):
+    """What a worker does when no record waits: called on the thread that steps it, while nothing is in flight."""
+
+    def due_in(self) -> float:
+        """Seconds until it wants a turn; 0 when it has waited long enough."""
+        ...
+
+    def turn(self, partitions: Collection[int]) -> Sequence[Output]:
+        """A short piece of work for the partitions that the worker owns; its outputs go in one transaction.
+
+        Raises:
+            Fatal: the worker stops.
+        """
         ...
 
 

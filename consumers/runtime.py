@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from consumers.dead import dead_letter
 from consumers.metrics import WorkerMetrics
-from consumers.ports import Log, LogBroken, Message, Outcome, Output, Partition, Processor
+from consumers.ports import Log, LogBroken, Message, Outcome, Output, Partition, Processor, Spare
 from consumers.window import Backoff, Batch, Window, merge, positions_after
 from dotstream.clock import Clock
 from dotstream.errors import Retryable
@@ -62,7 +62,20 @@ class Worker:
         metrics: WorkerMetrics,
         *,
         settings: RuntimeSettings | None = None,
+        spare: Spare | None = None,
     ) -> None:
+        """Takes its parts.
+
+        Args:
+            log: opened and closed by the worker.
+            processor: called on the executor.
+            executor: runs batches side by side; its owner shuts it down.
+            clock: time for waits and gauges.
+            metrics: counts what happens.
+            settings: limits.
+            spare: what to do when no record waits.
+        """
+        self._spare = spare
         self._log = log
         self._clock = clock
         self._metrics = metrics
@@ -167,14 +180,31 @@ class Worker:
                 self._log.idle()
                 self._polled_at = self._clock.monotonic()
             return
-        wait_s = 0.0 if len(self._window) else self._settings.idle_wait_s
+        wait_s = 0.0 if len(self._window) else self._idle_wait_s()
         messages = self._log.poll(self._settings.batch_max, wait_s)
         self._polled_at = self._clock.monotonic()
         if messages:
             self._metrics.batch_size.observe(len(messages))
             self._window.add(messages)
-        else:
+        elif len(self._window):
             self._window.wait(0.005)
+        elif self._spare is not None and not self._broken_in_callback and self._spare.due_in() <= 0:
+            self._spare_turn(self._spare)
+
+    def _idle_wait_s(self) -> float:
+        """How long to wait for a record while nothing is in flight."""
+        longest = self._settings.idle_wait_s
+        return longest if self._spare is None else min(longest, self._spare.due_in())
+
+    def _spare_turn(self, spare: Spare) -> None:
+        """Everything read is settled and nothing waits. The positions go into the transaction as they are, so that
+        a group that has given a partition to another worker refuses it.
+        """
+        positions = self._log.positions()
+        outputs = spare.turn([number for _, number in positions])
+        if outputs:
+            self._log.commit(outputs, positions)
+            self._metrics.published.inc(len(outputs))
 
     def _settle(self, most: int, limit_s: float | None = None) -> None:
         batches = self._window.settled(most)

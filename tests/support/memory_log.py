@@ -93,6 +93,9 @@ class MemoryLog:
     def end(self, partition: Partition) -> int:
         return len(self._cluster.logs[partition])
 
+    def positions(self) -> Mapping[Partition, int]:
+        return dict(self._next) if self._assigned else {}
+
     def reached(self) -> Mapping[Partition, int]:
         met, self._reached = self._reached, {}
         return met
