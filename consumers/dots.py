@@ -15,11 +15,12 @@ from dataclasses import dataclass
 
 from consumers.dot_decider import DotDecider, dot_output
 from consumers.metrics import WorkerMetrics
-from consumers.ports import Message, Outcome, Output
+from consumers.ports import Headers, Message, Outcome, Output
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
 from indexer.reader import IndexReader
 from indexer.records import decode, order_of
+from indexer.records_pb2 import DotRecord
 
 
 class NotYetApplied(Retryable):
@@ -38,76 +39,87 @@ class Standing:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """What live decisions and those made again have in common.
+
+    Attributes:
+        reader: of the whole index; one decision at a time uses it.
+        decider: decides over the reader.
+        standing: of the generation, asked before each batch.
+        generation: its name.
+        topic: `dots`.
+        source: who emits, a URI reference.
+        clock: for limits and times.
+        metrics: of the worker.
+    """
+
+    reader: IndexReader
+    decider: DotDecider
+    standing: Callable[[], Standing]
+    generation: str
+    topic: str
+    source: str
+    clock: Clock
+    metrics: WorkerMetrics
+
+    def output(self, decided: DotRecord, headers: Headers = ()) -> Output:
+        """The output that carries a decision; `headers` of the record that brought it about."""
+        return dot_output(decided, topic=self.topic, source=self.source, headers=headers)
+
+
 class DotsProcessor:
     """See `consumers.ports.Processor`. Batches of a partition are decided one after the other.
 
     Args:
-        standing: of the generation, asked for each batch.
+        deciding: what decisions are made with.
+        bits: of a code.
         apply_limit_s: how long one attempt waits for the index, which is asked every `apply_poll_s`.
     """
 
     def __init__(
-        self,
-        *,
-        reader: IndexReader,
-        decider: DotDecider,
-        standing: Callable[[], Standing],
-        generation: str,
-        bits: int,
-        topic: str,
-        source: str,
-        clock: Clock,
-        metrics: WorkerMetrics,
-        apply_limit_s: float = 2.0,
-        apply_poll_s: float = 0.001,
+        self, deciding: Deciding, *, bits: int, apply_limit_s: float = 2.0, apply_poll_s: float = 0.001
     ) -> None:
-        self._reader = reader
-        self._decider = decider
-        self._standing = standing
-        self._generation = generation
+        self._with = deciding
         self._bits = bits
-        self._topic = topic
-        self._source = source
-        self._clock = clock
-        self._metrics = metrics
         self._apply_limit_s = apply_limit_s
         self._apply_poll_s = apply_poll_s
 
     def process(self, batch: Sequence[Message]) -> Sequence[Outcome]:
-        standing = self._standing()
+        standing = self._with.standing()
         if not standing.active:
-            raise NotActive(f"generation {self._generation} is not the active one")
+            raise NotActive(f"generation {self._with.generation} is not the active one")
         try:
             self._wait_until_applied(batch)
             return [Outcome(self._outputs(message, standing.epoch)) for message in batch]
         finally:
-            self._reader.rest()
+            self._with.reader.rest()
 
     def _wait_until_applied(self, batch: Sequence[Message]) -> None:
         needed: dict[int, int] = {}
         for message in batch:
             needed[message.partition] = max(message.offset, needed.get(message.partition, -1))
-        started = self._clock.monotonic()
-        while behind := _behind(self._reader.refresh(), needed):
-            if self._clock.monotonic() - started > self._apply_limit_s:
+        started = self._with.clock.monotonic()
+        while behind := _behind(self._with.reader.refresh(), needed):
+            if self._with.clock.monotonic() - started > self._apply_limit_s:
                 raise NotYetApplied(f"the index has still to apply offsets {behind}")
-            self._clock.sleep(self._apply_poll_s)
-        self._metrics.stage("wait_for_index", self._clock.monotonic() - started)
+            self._with.clock.sleep(self._apply_poll_s)
+        self._with.metrics.stage("wait_for_index", self._with.clock.monotonic() - started)
 
     def _outputs(self, message: Message, epoch: int) -> tuple[Output, ...]:
         if message.value is None:
             return ()
         try:
-            record = decode(message.key, message.value, generation=self._generation, bits=self._bits)
+            record = decode(message.key, message.value, generation=self._with.generation, bits=self._bits)
         except Poison:
             return ()  # the index worker dead-letters what cannot be read
-        entry = self._reader.pin(record.pin_id)
+        entry = self._with.reader.pin(record.pin_id)
         if entry is None or order_of(entry.record) > order_of(record):
             return ()
-        decided = self._decider.decide(entry, epoch=epoch)
+        decided = self._with.decider.decide(entry, epoch=epoch)
         if not decided.deleted:
-            self._metrics.freshness("dot", decided.decided_at - entry.record.event_time)
-        return (dot_output(decided, topic=self._topic, source=self._source, headers=message.headers),)
+            self._with.metrics.freshness("dot", decided.decided_at - entry.record.event_time)
+        return (self._with.output(decided, message.headers),)
 
 
 def _behind(watermark: Mapping[int, int], needed: Mapping[int, int]) -> dict[int, int]:

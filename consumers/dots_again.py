@@ -23,18 +23,15 @@ so each decision is numbered above the one it replaces, and none is made twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from consumers.dot_decider import DECISIONS_PER_REVISION, DotDecider, dot_output, first_decision
+from consumers.dot_decider import DECISIONS_PER_REVISION, first_decision
 from consumers.dot_ledger import DotLedger
-from consumers.dots import Standing
-from consumers.metrics import WorkerMetrics
+from consumers.dots import Deciding, Standing
 from consumers.ports import Output
 from consumers.window import Backoff
-from dotstream.clock import Clock
 from dotstream.errors import Retryable
-from indexer.reader import IndexReader
 from indexer.records_pb2 import DotRecord, ObjectRecord
 from producers.whole_topic import WholeTopic
 
@@ -77,33 +74,22 @@ class DotsAgain:
 
     def __init__(
         self,
+        deciding: Deciding,
         *,
         ledger: DotLedger,
         followed: WholeTopic,
-        reader: IndexReader,
-        decider: DotDecider,
-        standing: Callable[[], Standing],
-        generation: str,
-        topic: str,
-        source: str,
-        clock: Clock,
-        metrics: WorkerMetrics,
         settings: AgainSettings | None = None,
     ) -> None:
+        self._with = deciding
         self._ledger = ledger
         self._followed = followed
-        self._reader = reader
-        self._decider = decider
-        self._standing = standing
-        self._generation = generation
-        self._topic = topic
-        self._source = source
-        self._clock = clock
-        self._metrics = metrics
+        self._clock = deciding.clock
+        self._metrics = deciding.metrics
+        self._reader = deciding.reader
         self._settings = settings or AgainSettings()
         self._following = False
         self._failures = 0
-        self._next_at = clock.monotonic()
+        self._next_at = self._clock.monotonic()
         # Where the present pass over what is due stands: one that cannot be decided now must not hold up the others.
         self._bereft_at: dict[int, str | None] = {}
         self._standing_at: dict[int, tuple[int, int, str] | None] = {}
@@ -130,7 +116,7 @@ class DotsAgain:
         if read == READ_MAX:
             self._rest(0.0)
             return ()
-        standing = self._standing()
+        standing = self._with.standing()
         if not standing.active or self._settings.per_s <= 0:
             self._rest(self._settings.look_s)
             return ()
@@ -157,7 +143,7 @@ class DotsAgain:
         if moved:
             unreadable = self._ledger.fold(records, moved)
             if unreadable:
-                log.warning("%d records of topic %s could not be read and are left out", unreadable, self._topic)
+                log.warning("%d records of topic %s could not be read and are left out", unreadable, self._with.topic)
         return len(records)
 
     def _open(self) -> None:
@@ -227,7 +213,7 @@ class DotsAgain:
                 break
         if tried:
             self._next_at = started + tried / self._settings.per_s
-        return [dot_output(record, topic=self._topic, source=self._source) for record in decided.values()]
+        return [self._with.output(record) for record in decided.values()]
 
     def _again(self, due: Due, epoch: int) -> DotRecord | None:
         """The new decision, or None while there is nothing to decide it by."""
@@ -240,7 +226,7 @@ class DotsAgain:
         if entry.record.version < known.version:
             return None
         number = next_decision(known, entry.record, epoch)
-        return None if number is None else self._decider.decide(entry, epoch=epoch, decision=number)
+        return None if number is None else self._with.decider.decide(entry, epoch=epoch, decision=number)
 
     def _emptied(self, known: DotRecord, epoch: int) -> DotRecord:
         """After a cut-over, of a pin that this generation has not seen: its dots pointed at objects of another one.
@@ -250,7 +236,7 @@ class DotsAgain:
         return DotRecord(
             pin_id=known.pin_id,
             version=known.version,
-            generation=self._generation,
+            generation=self._with.generation,
             epoch=epoch,
             watermark=self._reader.watermark,
             index_objects=self._reader.size().objects,

@@ -1,8 +1,9 @@
-"""How dots are decided, put together from the settings."""
+"""How dots are decided, and decided again, put together from the settings."""
 
 from __future__ import annotations
 
 from consumers.dot_decider import DotSettings
+from consumers.dots_again import AgainSettings
 from indexer.dot_rule import DotRule
 from ops.settings import Settings
 
@@ -12,3 +13,9 @@ def dot_settings(settings: Settings) -> DotSettings:
     dots = settings.dots
     rule = DotRule(dots.score, dots.similarity, dots.annotation, dots.conformity).under(dots.preset)
     return DotSettings(rule=rule, neighbours=dots.neighbours, cold_start_objects=dots.cold_start_min_objects)
+
+
+def again_settings(settings: Settings) -> AgainSettings:
+    """How much is decided again."""
+    dots = settings.dots
+    return AgainSettings(per_s=dots.again_per_s, cold_start_objects=dots.cold_start_min_objects)

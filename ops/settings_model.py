@@ -212,6 +212,9 @@ class Dots(Section):
     cold_start_min_objects: Annotated[int, Field(ge=0)] = Field(
         default=1_000, description="with fewer objects in the index dots are shown by detector score"
     )
+    again_per_s: Annotated[float, Field(ge=0)] = Field(
+        default=50.0, description="pins whose dots are decided again in a second, at most, by each worker; 0: none"
+    )
 
 
 class Api(Section):

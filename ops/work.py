@@ -206,40 +206,47 @@ def _index(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[Shard]:
 
 def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     from consumers.dot_decider import DotDecider
-    from consumers.dots import DotsProcessor, Standing
+    from consumers.dot_ledger import DotLedger
+    from consumers.dots import Deciding, DotsProcessor
+    from consumers.dots_again import DotsAgain
     from indexer.reader import IndexReader
     from indexer.search import warm
-    from ops.dots import dot_settings
+    from ops.dots import again_settings, dot_settings
+    from ops.generation_watch import GenerationWatch
+    from producers.whole_topic import KafkaWholeTopic
 
     warm()
-    settings = place.settings
-    reader = IndexReader(
-        settings.index_folder,
-        place.generation.partitions,
-        clock=place.clock,
-        lease_s=settings.index.lease_s,
-        name=f"dots-{settings.worker.slot}",
-    )
+    settings, names, name = place.settings, place.names, f"dots-{place.settings.worker.slot}"
+    partitions, lease_s = place.generation.partitions, settings.index.lease_s
+    reader = IndexReader(settings.index_folder, partitions, clock=place.clock, lease_s=lease_s, name=name)
     owned.callback(reader.close)
+    ledger = DotLedger(settings.data.absolute() / "ledger" / f"{settings.generation}-{settings.worker.slot}")
+    owned.callback(ledger.close)
+    followed, generations = (
+        KafkaWholeTopic(settings.kafka.connection(), topic, client_id=f"dotstream-{name}")
+        for topic in (names.dots, names.generations)
+    )
+    owned.callback(followed.close)
+    owned.callback(generations.close)
     decider = DotDecider(
         reader, dot_settings(settings), generation=settings.generation, clock=place.clock, metrics=place.metrics
     )
-    epoch = place.generation.epoch
-    processor = DotsProcessor(
+    deciding = Deciding(
         reader=reader,
         decider=decider,
-        standing=lambda: Standing(active=True, epoch=epoch),
+        standing=GenerationWatch(generations, place.generation, place.clock).standing,
         generation=settings.generation,
-        bits=place.generation.bits,
-        topic=place.names.dots,
+        topic=names.dots,
         source="dotstream/dots",
         clock=place.clock,
         metrics=place.metrics,
     )
+    processor = DotsProcessor(deciding, bits=place.generation.bits)
+    spare = DotsAgain(deciding, ledger=ledger, followed=followed, settings=again_settings(settings))
     runtime = RuntimeSettings(batch_max=settings.dots.batch_max, window=2, dead_letters=False)
     pool = owned.enter_context(_pool(1, "dots"))
-    topics = [place.names.objects(settings.generation)]
-    return Worker(place.log("dots", topics), processor, pool, place.clock, place.metrics, settings=runtime)
+    log = place.log("dots", [names.objects(settings.generation)])
+    return Worker(log, processor, pool, place.clock, place.metrics, settings=runtime, spare=spare)
 
 
 BUILDERS: dict[str, Builder] = {"vision": _vision, "takedowns": _takedowns, "index": _index, "dots": _dots}

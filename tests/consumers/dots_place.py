@@ -9,7 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from consumers.dot_decider import DotDecider, DotSettings
-from consumers.dots import DotsProcessor, Standing
+from consumers.dots import Deciding, DotsProcessor, Standing
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Message
 from dotstream.clock import Clock, SystemClock
@@ -94,17 +94,16 @@ class Place:
 
     def decide(self, *messages: Message, settings: DotSettings = EVERY_SIGNAL, active: bool = True) -> list[DotRecord]:
         metrics = WorkerMetrics("dots", CollectorRegistry())
-        processor = DotsProcessor(
+        deciding = Deciding(
             reader=self.reader,
             decider=DotDecider(self.reader, settings, generation="g1", clock=self.clock, metrics=metrics),
             standing=lambda: Standing(active, epoch=3),
             generation="g1",
-            bits=BITS,
             topic="dots",
             source="test",
             clock=self.clock,
             metrics=metrics,
-            apply_limit_s=0.2,
         )
+        processor = DotsProcessor(deciding, bits=BITS, apply_limit_s=0.2)
         outcomes = processor.process(messages)
         return [DotRecord.FromString(output.value or b"") for o in outcomes for output in o.outputs]

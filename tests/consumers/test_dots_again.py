@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from consumers.dot_decider import DotDecider, DotSettings
 from consumers.dot_ledger import DotLedger
-from consumers.dots import DotsProcessor, Standing
+from consumers.dots import Deciding, DotsProcessor, Standing
 from consumers.dots_again import AgainSettings, DotsAgain, next_decision
 from consumers.metrics import WorkerMetrics
 from consumers.ports import LogBroken, Output
@@ -61,16 +61,18 @@ class Stage:
         metrics = WorkerMetrics("dots", self.registry)
         reader, clock = self.place.reader, self.clock
         decider = DotDecider(reader, self.dots, generation="g1", clock=clock, metrics=metrics)
-        common = {"reader": reader, "decider": decider, "standing": lambda: self.standing, "generation": "g1"}
-        rest = {"topic": "dots", "source": "test", "clock": clock, "metrics": metrics}
-        processor = DotsProcessor(bits=BITS, apply_limit_s=0.0, **common, **rest)  # type: ignore[arg-type]
-        spare = DotsAgain(
-            ledger=self.ledgers[0],
-            followed=self.topic,
-            settings=self.again,
-            **common,  # type: ignore[arg-type]
-            **rest,  # type: ignore[arg-type]
+        deciding = Deciding(
+            reader=reader,
+            decider=decider,
+            standing=lambda: self.standing,
+            generation="g1",
+            topic="dots",
+            source="test",
+            clock=clock,
+            metrics=metrics,
         )
+        processor = DotsProcessor(deciding, bits=BITS, apply_limit_s=0.0)
+        spare = DotsAgain(deciding, ledger=self.ledgers[0], followed=self.topic, settings=self.again)
         log = MemoryLog(self.cluster, [OBJECTS], "dots")
         runtime = RuntimeSettings(batch_max=4, window=2, dead_letters=False, backoff=Backoff(0.1, 0.1))
         self.worker = Worker(log, processor, InlineExecutor(), clock, metrics, settings=runtime, spare=spare)

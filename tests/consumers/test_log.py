@@ -168,6 +168,21 @@ def test_ends_are_told_once_everything_before_was_returned(bench: Bench) -> None
     assert met[message.source] == log.end(message.source) == 1
 
 
+def test_positions_are_what_may_be_committed_once_all_is_settled(bench: Bench) -> None:
+    bench.publish(b"a")
+    bench.publish(b"b")
+    log = bench.open()
+    source = take(log, 2)[0].source
+    deadline = time.monotonic() + LIMIT_S
+    while log.poll(10, 0.1) or len(log.positions()) == 0:
+        assert time.monotonic() < deadline
+    assert log.positions()[source] == 2
+    log.commit([], log.positions())
+    log.close()
+    bench.publish(b"c")
+    assert [m.value for m in take(bench.open(), 1)] == [b"c"]
+
+
 def test_what_was_taken_before_a_revoke_is_not_returned(broker: KafkaProcess, topics: TopicNames) -> None:
     """Between the first message and the rest of a batch the client serves a rebalance: the first may be another's."""
     slot = Slot("test", "g1", prefix=topics.prefix)

@@ -1,0 +1,40 @@
+"""Runs the index or dots worker as `dotstream work` puts it together, on records that a test makes, without models.
+
+python -m tests.consumers.role_process ROLE BOOTSTRAP PREFIX FOLDER FEATURE SETTINGS_AS_JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from consumers.metrics import WorkerMetrics
+from dotstream.clock import SystemClock
+from ops.generations import read_generations
+from ops.settings import load
+from ops.topics import TopicNames
+from ops.work import BUILDERS, Workplace
+
+
+def main() -> None:
+    role, bootstrap, prefix, folder, feature, settings_json = sys.argv[1:]
+    given = {"kafka.bootstrap": bootstrap, "topics.prefix": prefix, "data": Path(folder), **json.loads(settings_json)}
+    settings = load(None, given).settings
+    names = TopicNames(prefix)
+    generation = read_generations(settings.kafka.connection(), names.generations)[settings.generation]
+    metrics = WorkerMetrics(role, CollectorRegistry())
+    place = Workplace(settings, names, generation, feature, metrics, SystemClock())
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    with contextlib.ExitStack() as owned:
+        BUILDERS[role](place, owned).run(stop.is_set)
+
+
+if __name__ == "__main__":
+    main()
