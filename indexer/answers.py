@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
+from indexer.asks import Ask, Places, Scope, Terms, Wanted
 from indexer.catalogue import Catalogue
+from indexer.crew import Crew
 from indexer.entries import Entry, Row
 from indexer.errors import Damaged, NotInView, SearchTimeout
+from indexer.names import BOARD, CATEGORY, LABEL
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import Candidates, Scope, View, Wanted, nearest
+from indexer.search import Candidates, View, nearest
 from indexer.segments import LIVE
 
 MAX_K = 10_000
@@ -37,7 +41,10 @@ class Query:
         label: only objects with this label.
         category: only pins whose top category this is.
         buyable: only pins that are, or are not, buyable.
-        limit_s: time limit in seconds; None for none.
+        limit_s: time limit in seconds; None for none. The smallest of a batch holds for all of it.
+        within: the largest distance wanted, in bits; None: any.
+        only_pins: the only pins that may be found; None: any.
+        board: only pins of this board.
     """
 
     code: bytes
@@ -49,6 +56,9 @@ class Query:
     category: str | None = None
     buyable: bool | None = None
     limit_s: float | None = None
+    within: int | None = None
+    only_pins: frozenset[str] | None = None
+    board: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,66 +125,112 @@ class Changed(Exception):
     """Pins among the nearest changed since the version that was searched; a newer version has the answer."""
 
 
+@dataclass(slots=True)
+class _Open:
+    """A query that is not answered yet; what turned out to be gone is left out when it is searched for again."""
+
+    number: int
+    query: Query
+    code: npt.NDArray[np.uint8]
+    wanted: list[Wanted]
+    excluded: list[defaultdict[int, list[int]]]
+    only: list[Places | None]
+
+    def ask(self, bits: int) -> Ask:
+        within = bits if self.query.within is None else min(self.query.within, bits)
+        terms = (Terms(*each) for each in zip(self.wanted, self.excluded, self.only, strict=True))
+        return Ask(self.code, self.query.k, within, tuple(terms))
+
+
 def answer(
-    sources: Sequence[Source], query: Query, bits: int, elapsed: Callable[[], float], *, settle: bool
-) -> SearchResult:
-    """Searches every source, merges, and looks at deletes once more.
+    sources: Sequence[Source],
+    queries: Sequence[Query],
+    bits: int,
+    elapsed: Callable[[], float],
+    *,
+    settle: bool,
+    crew: Crew,
+) -> list[SearchResult]:
+    """Searches every source for all queries at once, and looks at deletes once more.
 
     Args:
         sources: one per partition, at the versions to search.
-        query: checked here.
+        queries: checked here.
         bits: width of the index's codes.
-        elapsed: seconds since the query came in.
+        elapsed: seconds since the queries came in.
         settle: what to do about slots that died since: True searches past them; False leaves it to the caller.
+        crew: threads to use.
+
+    Returns:
+        One result for each query, in their order.
 
     Raises:
-        ValueError: the code's width or k is wrong.
-        SearchTimeout: `limit_s` passed.
+        ValueError: a code's width, k or the largest distance is wrong.
+        SearchTimeout: the smallest `limit_s` passed.
         Changed: slots died since, and `settle` is False.
     """
+    for query in queries:
+        _check(query, bits)
+    limits = [query.limit_s for query in queries if query.limit_s is not None]
+
+    def checkpoint() -> None:
+        if limits and elapsed() > min(limits):
+            raise SearchTimeout(f"the search took longer than its limit of {min(limits)} s")
+
+    watermark = {source.view.partition: source.view.watermark for source in sources}
+    results: list[SearchResult] = [SearchResult([], watermark)] * len(queries)
+    views = [source.view for source in sources]
+    left = [_opened(number, query, sources, settle=settle) for number, query in enumerate(queries)]
+    while left:
+        again: list[_Open] = []
+        asks = [one.ask(bits) for one in left]
+        for one, nearby in zip(left, nearest(views, asks, crew=crew, checkpoint=checkpoint), strict=True):
+            hits = _settled(sources, one, nearby, bits)
+            if hits is None:
+                again.append(one)
+            else:
+                results[one.number] = SearchResult(hits, watermark)
+        if again and not settle:
+            raise Changed
+        left = again
+    return results
+
+
+def _check(query: Query, bits: int) -> None:
     if len(query.code) * 8 != bits:
         raise ValueError(f"the query has {len(query.code) * 8} bits; the index has {bits}")
     if not 1 <= query.k <= MAX_K:
         raise ValueError(f"k is {query.k}; 1 to {MAX_K} are allowed")
-    code = np.frombuffer(query.code, np.uint8)
-
-    def checkpoint() -> None:
-        if query.limit_s is not None and elapsed() > query.limit_s:
-            raise SearchTimeout(f"the search took longer than its limit of {query.limit_s} s")
-
-    asked = [(source, _wanted(source.catalogue, query), _excluded(source, query)) for source in sources]
-    while True:
-        found: list[_Found] = []
-        gone = 0
-        nearby = [
-            nearest(source.view, code, query.k, wanted=wanted, excluded=excluded, checkpoint=checkpoint)
-            for source, wanted, excluded in asked
-        ]
-        for (source, _, excluded), candidates in zip(asked, _near_enough(nearby, query.k), strict=True):
-            resolved, lost = _resolve(source, candidates, query.k)
-            found.extend(resolved)
-            gone += _leave_out(source.view, excluded, lost)
-        found.sort(key=_rank)
-        hits = [_hit(one, bits) for one in found[: query.k]] if not gone else []
-        for source, _, excluded in asked:
-            late = [one.slot for one in found[: query.k] if one.source is source and _died(source.view, one.slot)]
-            gone += _leave_out(source.view, excluded, late)
-        if not gone:
-            return SearchResult(hits, {source.view.partition: source.view.watermark for source in sources})
-        if not settle:
-            raise Changed
+    if query.within is not None and query.within < 0:
+        raise ValueError(f"the largest distance is {query.within}; 0 and more are allowed")
 
 
-def _near_enough(parts: Sequence[Candidates], k: int) -> list[Candidates]:
-    """The candidates that can be among the k nearest of all parts, ties included, so that no others are looked up."""
-    distances = np.concatenate([part.distances for part in parts]) if parts else np.empty(0, np.int64)
-    if len(distances) <= k:
-        return list(parts)
-    bound = np.partition(distances, k - 1)[k - 1]
-    near = [part.distances <= bound for part in parts]
-    return [
-        replace(part, slots=part.slots[m], distances=part.distances[m]) for part, m in zip(parts, near, strict=True)
-    ]
+def _opened(number: int, query: Query, sources: Sequence[Source], *, settle: bool) -> _Open:
+    return _Open(
+        number,
+        query,
+        np.frombuffer(query.code, np.uint8),
+        [_wanted(source.catalogue, query) for source in sources],
+        [_excluded(source, query) for source in sources],
+        [_only(source, query, settle=settle) for source in sources],
+    )
+
+
+def _settled(sources: Sequence[Source], one: _Open, nearby: Sequence[Candidates], bits: int) -> list[Hit] | None:
+    """The hits; None when some of the nearest are gone, which are left out from now on."""
+    found: list[_Found] = []
+    gone = 0
+    k = one.query.k
+    for source, excluded, candidates in zip(sources, one.excluded, nearby, strict=True):
+        resolved, lost = _resolve(source, candidates, k)
+        found.extend(resolved)
+        gone += _leave_out(source.view, excluded, lost)
+    found.sort(key=_rank)
+    hits = [_hit(each, bits) for each in found[:k]] if not gone else []
+    for source, excluded in zip(sources, one.excluded, strict=True):
+        late = [each.slot for each in found[:k] if each.source is source and _died(source.view, each.slot)]
+        gone += _leave_out(source.view, excluded, late)
+    return None if gone else hits
 
 
 def _rank(one: _Found) -> tuple[int, str, int]:
@@ -213,10 +269,11 @@ def _resolve(source: Source, candidates: Candidates, k: int) -> tuple[list[_Foun
 
 
 def _wanted(catalogue: Catalogue, query: Query) -> Wanted:
-    label = None if query.label is None else catalogue.number_of(b"l", query.label)
-    category = None if query.category is None else catalogue.number_of(b"c", query.category)
-    unknown = (query.label is not None and label is None) or (query.category is not None and category is None)
-    return Wanted(query.scope, label, category, query.buyable, unknown)
+    names = ((LABEL, query.label), (CATEGORY, query.category), (BOARD, query.board))
+    numbers = [None if name is None else catalogue.number_of(kind, name) for kind, name in names]
+    unknown = any(name is not None and number is None for (_, name), number in zip(names, numbers, strict=True))
+    label, category, board = numbers
+    return Wanted(query.scope, label, category, board, query.buyable, unknown)
 
 
 def _excluded(source: Source, query: Query) -> defaultdict[int, list[int]]:
@@ -225,6 +282,21 @@ def _excluded(source: Source, query: Query) -> defaultdict[int, list[int]]:
         pins.update(source.catalogue.pins_with(image_sha256))
     rows = source.catalogue.rows(sorted(pins))
     return by_segment(source.view, (slot for row in rows if row is not None for slot in row.slots))
+
+
+def _only(source: Source, query: Query, *, settle: bool) -> Places | None:
+    """The slots of the only pins that may be found.
+
+    Raises:
+        Changed: a pin's codes are newer than the view, and `settle` is False.
+    """
+    if query.only_pins is None:
+        return None
+    rows = source.catalogue.rows(sorted(query.only_pins))
+    slots = [slot for row in rows if row is not None for slot in row.slots]
+    if not settle and any(row is not None and row.offset > source.view.watermark for row in rows):
+        raise Changed
+    return by_segment(source.view, slots)
 
 
 def by_segment(view: View, slots: Iterable[int]) -> defaultdict[int, list[int]]:

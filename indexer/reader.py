@@ -24,6 +24,8 @@ from indexer.answers import (
     merge_frequencies,
     read_entry,
 )
+from indexer.asks import Scope
+from indexer.crew import Crew
 from indexer.database import I64
 from indexer.disk import disk
 from indexer.entries import Entry
@@ -31,7 +33,6 @@ from indexer.errors import ForeignFormat, LeaseExpired, NotInView
 from indexer.follower import Followed, Follower
 from indexer.leases import MAX_PARTITIONS, LeaseFile, Positions, boot_id, read_leases
 from indexer.partition import partition_of
-from indexer.search import Scope
 
 __all__ = ["Entry", "Hit", "IndexReader", "IndexSize", "Query", "SearchResult"]
 
@@ -68,17 +69,21 @@ class IndexReader:
         clock: monotonic time for leases and limits.
         lease_s: how long answers may be given after a refresh.
         name: unique among the readers of the machine.
+        threads: that one search may use; all searches together use at most `threads - 1` beside their own.
 
     Raises:
         LockHeld: a living reader has this name.
     """
 
-    def __init__(self, folder: Path, partitions: int, *, clock: Clock, lease_s: float, name: str) -> None:
+    def __init__(
+        self, folder: Path, partitions: int, *, clock: Clock, lease_s: float, name: str, threads: int = 1
+    ) -> None:
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise ValueError(f"{partitions} partitions; a reader follows 1 to {MAX_PARTITIONS}")
         self._folder = folder
         self._clock = clock
         self._lease_s = lease_s
+        self._crew = Crew(threads)
         with disk():
             self._lease = LeaseFile(folder, name, clock)
         scratch = self._lease.scratch
@@ -187,6 +192,9 @@ class IndexReader:
         category: str | None = None,
         buyable: bool | None = None,
         limit_s: float | None = None,
+        within: int | None = None,
+        only_pins: frozenset[str] | None = None,
+        board: str | None = None,
     ) -> SearchResult:
         """The exact k nearest codes; the arguments are those of `indexer.answers.Query`.
 
@@ -197,20 +205,44 @@ class IndexReader:
             SearchTimeout: `limit_s` passed.
             ValueError: the code's width or k is wrong.
         """
-        query = Query(code, k, scope, exclude_pins, exclude_sha256, label, category, buyable, limit_s)
+        query = Query(
+            code,
+            k,
+            scope,
+            exclude_pins,
+            exclude_sha256,
+            label,
+            category,
+            buyable,
+            limit_s,
+            within,
+            only_pins,
+            board,
+        )
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Sequence[Query]) -> list[SearchResult]:
+        """Answers many queries from one version, in about a third of the time that they take one by one.
+
+        Raises: as `search` does.
+        """
         started = self._clock.monotonic()
         for _ in range(_TRIES):
             try:
-                return self._search(query, started, settle=False)
+                return self._search(queries, started, settle=False)
             except (Changed, NotInView):
                 self.refresh()
-        return self._search(query, started, settle=True)
+        return self._search(queries, started, settle=True)
 
-    def _search(self, query: Query, started: float, *, settle: bool) -> SearchResult:
+    def _search(self, queries: Sequence[Query], started: float, *, settle: bool) -> list[SearchResult]:
+        if not queries:
+            return []
         with self._asking() as version:
-            bits = version[0].identity.bits if version else len(query.code) * 8
-            result = answer(version, query, bits, lambda: self._clock.monotonic() - started, settle=settle)
-            return SearchResult(result.hits, dict.fromkeys(range(len(self._followers)), -1) | result.watermark)
+            bits = version[0].identity.bits if version else len(queries[0].code) * 8
+            elapsed = lambda: self._clock.monotonic() - started  # noqa: E731
+            results = answer(version, queries, bits, elapsed, settle=settle, crew=self._crew)
+            empty = dict.fromkeys(range(len(self._followers)), -1)
+            return [SearchResult(result.hits, empty | result.watermark) for result in results]
 
     def pin(self, pin_id: str) -> Entry | None:
         """The pin's winning record, deletes included; None when the index never heard of it.
@@ -315,6 +347,7 @@ class IndexReader:
             for follower in self._followers:
                 follower.close()
             self._version = ()
+            self._crew.close()
             self._lease.close()
 
 

@@ -54,10 +54,7 @@ class Segment:
         born, died: int64 [capacity], offsets.
         object_index: int32 [capacity].
         flags, label, category, board, nth, check: uint32 [capacity].
-        known: what searches worked out about the live slots and keep with the segment (indexer/search.py).
     """
-
-    known: object = None
 
     def __init__(self, folder: Path, spec: SegmentSpec, name: SegmentName, mode: Mode) -> None:
         """Maps a segment whose headers hold.

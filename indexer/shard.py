@@ -33,6 +33,7 @@ from indexer.answers import Changed, Query, SearchResult, answer, read_entry, re
 from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, read_batch
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
+from indexer.crew import ALONE, Crew
 from indexer.database import U64
 from indexer.disk import disk
 from indexer.entries import Entry
@@ -418,10 +419,14 @@ class Shard:
         """The exact k nearest at the newest version; see `indexer.answers.Query`.
 
         Raises:
-            ValueError: the query's width or k is wrong.
+            ValueError: the query's width, k or largest distance is wrong.
             SearchTimeout: its limit passed.
             Superseded: another writer's folder was put in place.
         """
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Sequence[Query], crew: Crew = ALONE) -> list[SearchResult]:
+        """Answers many queries from one version; raises as `search` does."""
         self._check_usable_for_queries()
         started = self._clock.monotonic()
         for tried in range(_TRIES + 1):
@@ -429,10 +434,11 @@ class Shard:
             try:
                 return answer(
                     [source],
-                    query,
+                    queries,
                     self._opened.identity.bits,
                     lambda: self._clock.monotonic() - started,
                     settle=tried == _TRIES,
+                    crew=crew,
                 )
             except Changed:
                 continue

@@ -82,10 +82,10 @@ def run(settings: Settings) -> None:
 
 def services(settings: Settings, owned: ExitStack) -> Services:
     """The parts behind the API; those with something to close are closed by `owned`."""
-    warm()
     names = TopicNames(settings.topics.prefix)
     connection = settings.kafka.connection()
     generation = _generation(settings, names)
+    warm(generation.bits)
     registry = CollectorRegistry()
     client = triton_client(settings, TritonMetrics(registry))
     owned.callback(client.close)
@@ -95,6 +95,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         clock=SystemClock(),
         lease_s=settings.index.lease_s,
         name=f"api-{uuid.uuid4().hex[:8]}",
+        threads=settings.index.search_threads,
     )
     owned.callback(reader.close)
     events = names.events

@@ -197,6 +197,7 @@ class Index(Section):
     batch_max: Count = Field(default=512, description="records applied in one commit")
     lease_s: Seconds = Field(default=5.0, description="a reader that has not renewed for so long refuses to answer")
     lock_limit_s: Seconds = Field(default=10.0, description="how long a shard's former owner is waited for")
+    search_threads: Count = Field(default=2, description="threads that share one search of a large index")
 
 
 class Dots(Section):

@@ -215,10 +215,17 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     from ops.generation_watch import GenerationWatch
     from producers.whole_topic import KafkaWholeTopic
 
-    warm()
+    warm(place.generation.bits)
     settings, names, name = place.settings, place.names, f"dots-{place.settings.worker.slot}"
-    partitions, lease_s = place.generation.partitions, settings.index.lease_s
-    reader = IndexReader(settings.index_folder, partitions, clock=place.clock, lease_s=lease_s, name=name)
+    index = settings.index
+    reader = IndexReader(
+        settings.index_folder,
+        place.generation.partitions,
+        clock=place.clock,
+        lease_s=index.lease_s,
+        name=name,
+        threads=index.search_threads,
+    )
     owned.callback(reader.close)
     ledger = DotLedger(settings.data.absolute() / "ledger" / f"{settings.generation}-{settings.worker.slot}")
     owned.callback(ledger.close)

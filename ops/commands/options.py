@@ -63,10 +63,9 @@ def no_stack(data: Path) -> str:
 
 
 def start_logging(level: str) -> None:
-    """Log lines to standard error, with time, level and logger; faiss tells of its loading only when that fails."""
+    """Log lines to standard error, with time, level and logger."""
     import logging
 
     logging.basicConfig(
         level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
-    logging.getLogger("faiss").setLevel(logging.WARNING)

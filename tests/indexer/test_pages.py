@@ -63,5 +63,5 @@ def test_states_pack_and_unpack() -> None:
     assert unpack(State(b"i" * 16).pack()) == State(b"i" * 16)
     with pytest.raises(Damaged, match="are expected"):
         unpack(state.pack()[:-1])
-    with pytest.raises(ForeignFormat, match="layout 2"):
-        unpack(b"\x02" + state.pack()[1:])
+    with pytest.raises(ForeignFormat, match="format 3"):
+        unpack(b"\x03" + state.pack()[1:])

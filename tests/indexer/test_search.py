@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from dotstream.clock import ManualClock
 from indexer.answers import MAX_K, Query, SearchResult
+from indexer.asks import Ask, Terms, Wanted
+from indexer.crew import ALONE, Crew
 from indexer.errors import SearchTimeout
-from indexer.search import View, Wanted, hamming, live_mask, nearest
+from indexer.search import View, nearest
 from indexer.segments import SLOT, Segment, SegmentSpec, slot_of
 from tests.support.index_oracle import BITS, Oracle, code, dead, live, log_of, open_shard, random_log
 
@@ -32,9 +34,17 @@ FILTERS: list[dict[str, Any]] = [
     {"label": "Never"},
     {"category": "home"},
     {"category": "never"},
+    {"board": "board-1"},
+    {"board": "never"},
     {"buyable": True},
     {"buyable": False, "scope": "objects", "label": "Lamp", "category": "garden"},
     {"exclude_pins": frozenset(["pin-1", "pin-2", "absent"])},
+    {"only_pins": frozenset(["pin-1", "pin-3", "pin-5", "absent"])},
+    {"only_pins": frozenset(f"pin-{n}" for n in range(9)), "scope": "objects", "buyable": True},
+    {"only_pins": frozenset()},
+    {"within": 24},
+    {"within": 0, "scope": "images"},
+    {"within": 30, "label": "Chair", "exclude_pins": frozenset(["pin-4"])},
 ]
 
 
@@ -57,6 +67,24 @@ def test_results_are_those_of_brute_force(seed: int, length: int) -> None:
         shard.close()
 
 
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 2**32), st.integers(1, 60))
+def test_queries_of_any_kind_are_answered_together_as_alone(seed: int, length: int) -> None:
+    random = Random(seed)
+    log = random_log(random, length, pins=40)
+    oracle = Oracle().apply(log)
+    crew = Crew(3)
+    with TemporaryDirectory() as folder:
+        shard = open_shard(Path(folder))
+        shard.apply(log)
+        asked = [(code(random), random.choice((1, 2, 50)), random.choice(FILTERS)) for _ in range(40)]
+        results = shard.search_many([Query(query, k, **more) for query, k, more in asked], crew)
+        for (query, k, more), result in zip(asked, results, strict=True):
+            assert found(result) == oracle.nearest(query, k, **more), (more, k)
+        shard.close()
+    crew.close()
+
+
 def test_ties_at_the_last_place_are_broken_by_pin_whatever_their_number(tmp_path: Path) -> None:
     """A thousand equal codes over many segments, written in an order that is not that of their names."""
     names = [f"pin-{n:04d}" for n in range(1000)]
@@ -72,6 +100,28 @@ def test_ties_at_the_last_place_are_broken_by_pin_whatever_their_number(tmp_path
         hits = shard.search(Query(bytes(8), k)).hits
         assert [hit.pin_id for hit in hits] == sorted(names)[:k]
     shard.close()
+
+
+def test_more_ties_than_a_sweep_has_room_for(tmp_path: Path) -> None:
+    """Thousands at one distance, behind them thousands at a smaller one: all that tie are seen, by all threads."""
+    random = np.random.default_rng(0)
+    far, near = np.zeros((3000, 8), np.uint8), np.zeros((2000, 8), np.uint8)
+    far[:, 0], near[:, 0] = 0x77, 0x11
+    codes = np.concatenate([far, near, random.integers(0, 2, (1000, 8), np.uint8) * 0xFF])
+    spec = SegmentSpec("g1", 0, BITS, len(codes), bytes(16))
+    made = Segment.create(tmp_path, spec, 0)
+    made.write(0, codes, np.zeros(len(codes), SLOT))
+    view = View(0, 0, ((made, len(codes)),))
+    distances = np.bitwise_count(codes).sum(axis=1)
+    crew = Crew(2)
+    for k in (1, 5, 2500, 5500):
+        ask = Ask(np.zeros(8, np.uint8), k, BITS, (Terms(Wanted(), {}),))
+        for (found,) in nearest([view], [ask] * 3, crew=crew, checkpoint=lambda: None):
+            expected = np.flatnonzero(distances <= np.sort(distances)[k - 1])
+            assert sorted(found.slots.tolist()) == expected.tolist()
+            assert found.distances.tolist() == sorted(found.distances.tolist())
+    crew.close()
+    made.close()
 
 
 def test_the_queries_own_picture_is_left_out_under_every_pin(tmp_path: Path) -> None:
@@ -119,7 +169,7 @@ def test_a_time_limit_and_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(SearchTimeout):
         shard.search(Query(bytes(8), 5, limit_s=0.15))
     assert len(shard.search(Query(bytes(8), 5, limit_s=60.0)).hits) == 5
-    for wrong in (Query(bytes(9), 5), Query(bytes(8), 0), Query(bytes(8), MAX_K + 1)):
+    for wrong in (Query(bytes(9), 5), Query(bytes(8), 0), Query(bytes(8), MAX_K + 1), Query(bytes(8), 1, within=-1)):
         with pytest.raises(ValueError, match=r"the index has|are allowed"):
             shard.search(wrong)
     shard.close()
@@ -129,16 +179,6 @@ def test_an_empty_shard_answers_nothing(tmp_path: Path) -> None:
     shard = open_shard(tmp_path)
     assert shard.search(Query(bytes(8), 5)).hits == []
     shard.close()
-
-
-@pytest.mark.parametrize("width", [1, 3, 8, 20, 160])
-def test_distances_of_any_width(width: int) -> None:
-    random = Random(width)
-    rows = [random.randbytes(width) for _ in range(50)]
-    query = random.randbytes(width)
-    codes = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
-    expected = [(int.from_bytes(row) ^ int.from_bytes(query)).bit_count() for row in rows]
-    assert hamming(codes, np.frombuffer(query, np.uint8)).tolist() == expected
 
 
 def segment(folder: Path, codes: list[bytes]) -> Segment:
@@ -162,19 +202,8 @@ def test_a_version_holds_what_was_born_and_not_yet_dead(tmp_path: Path) -> None:
         (40, 10, set(range(10)) - {2, 4}),
         (5, 6, set(range(6))),
     ]:
-        mask = live_mask(made, length, watermark)
-        assert set(range(length) if mask is None else np.flatnonzero(mask).tolist()) == alive
-        everything = nearest(
-            View(0, watermark, ((made, length),)),
-            np.zeros(8, np.uint8),
-            100,
-            wanted=Wanted(),
-            excluded={},
-            checkpoint=lambda: None,
-        )
+        ask = Ask(np.zeros(8, np.uint8), 100, BITS, (Terms(Wanted(), {}),))
+        view = View(0, watermark, ((made, length),))
+        ((everything,),) = nearest([view], [ask], crew=ALONE, checkpoint=lambda: None)
         assert set(everything.slots.tolist()) == {slot_of(0, index) for index in alive}
-    made.kill(np.array([7]), np.array([41]))
-    mask = live_mask(made, 10, 41)
-    assert mask is not None
-    assert not mask[7]
     made.close()

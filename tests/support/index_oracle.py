@@ -62,6 +62,7 @@ def live(
         title=f"Title of {pin_id}",
         event_time=1_700_000_000_000 + version,
         recorded_at=1_700_000_000_000 + random.randrange(1_000),
+        board_id=random.choice(("", "board-1", "board-2")),
     )
     for name, value in more.items():
         setattr(record, name, value)
@@ -173,7 +174,9 @@ class Oracle:
                     continue
                 if filters.get("label") not in {None, label}:
                     continue
-                found.append(((int.from_bytes(bits) ^ int.from_bytes(query)).bit_count(), pin_id, index))
+                distance = (int.from_bytes(bits) ^ int.from_bytes(query)).bit_count()
+                if distance <= filters.get("within", distance):
+                    found.append((distance, pin_id, index))
         found.sort()
         return [(distance, pin_id, None if index < 0 else index) for distance, pin_id, index in found[:k]]
 
@@ -185,15 +188,20 @@ def passes(
     exclude_sha256: frozenset[bytes] = frozenset(),
     category: str | None = None,
     buyable: bool | None = None,
+    only_pins: frozenset[str] | None = None,
+    board: str | None = None,
     label: str | None = None,
+    within: int | None = None,
 ) -> bool:
-    """Whether a pin passes the filters that look at pins; `label` looks at objects."""
-    _ = label
+    """Whether a pin passes the filters that look at pins; `label` and `within` look at codes."""
+    _ = label, within
+    if only_pins is not None and record.pin_id not in only_pins:
+        return False
     if record.pin_id in exclude_pins or record.image_sha256 in exclude_sha256:
         return False
     weights = record.category_weights
     top = min(weights, key=lambda name: (-weights[name], name)) if weights else None
-    return category in {None, top} and buyable in {None, record.buyable}
+    return category in {None, top} and buyable in {None, record.buyable} and board in {None, record.board_id}
 
 
 def open_shard(home: Path, *, clock: Clock | None = None, partition: int = 0, **more: Any) -> Shard:

@@ -1,0 +1,184 @@
+"""How queries are swept for: which go together, which rows are read, and in what pieces threads share them.
+
+Filters become masks, worked out once for all queries that have the same. Where only a small share of the codes passes,
+and for allow lists, the passing rows are listed and nothing else is read. All other queries go over the codes together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from indexer.asks import Ask, Terms, Wanted
+from indexer.crew import ALONE, Crew
+from indexer.scan import ALL, Ints, Mask, Nearest, Stored, Sweep, merged
+from indexer.segments import Segment
+
+SHIFT = 32
+_PICKED_SHARE = 0.4
+_MASKED_AT_ONCE = 16
+_UNIT_BYTES = 32 << 20
+_ALONE_BYTES = 2 << 20
+_FEWEST_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment of one of the views that are searched.
+
+    Attributes:
+        number: among all parts; it stands above `SHIFT` in the slots that a sweep finds, the row below.
+        view: number of the view.
+        segment: the segment.
+        length: committed slots in it, at least 1.
+        watermark: of the view.
+    """
+
+    number: int
+    view: int
+    segment: Segment
+    length: int
+    watermark: int
+
+    @property
+    def base(self) -> int:
+        """Row 0 as a sweep finds it."""
+        return self.number << SHIFT
+
+    @property
+    def stored(self) -> Stored:
+        """The codes as a sweep reads them."""
+        segment = self.segment
+        return Stored(segment.codes, self.base, segment.born, segment.died, self.watermark)
+
+
+@dataclass(slots=True)
+class Job:
+    """Queries that are swept together.
+
+    Attributes:
+        asks: their numbers.
+        masks: for each of them which rows of each part pass; not where rows are listed.
+        rows: the rows to look at in each part, for all of these queries; None: all rows.
+    """
+
+    asks: list[int] = field(default_factory=list)
+    masks: list[list[Mask | None]] = field(default_factory=list)
+    rows: list[Ints] | None = None
+
+
+def jobs(parts: Sequence[Part], asks: Sequence[Ask]) -> Iterator[Job]:
+    """Every query, in one of the jobs."""
+    same: defaultdict[tuple[Wanted, ...], list[int]] = defaultdict(list)
+    for number, ask in enumerate(asks):
+        if any(terms.only is not None for terms in ask.terms):
+            yield Job([number], rows=[_only(part, ask.terms[part.view]) for part in parts])
+        else:
+            same[tuple(terms.wanted for terms in ask.terms)].append(number)
+    together, masked = Job(), 0
+    for wanted, numbers in same.items():
+        masks = [wanted[part.view].mask(part.segment, part.length) for part in parts]
+        if _passing(parts, masks) < _PICKED_SHARE * sum(part.length for part in parts):
+            yield Job(numbers, rows=[_listed(part, mask) for part, mask in zip(parts, masks, strict=True)])
+            continue
+        together.asks += numbers
+        together.masks += [masks] * len(numbers)
+        masked += any(mask is not None for mask in masks)
+        if masked == _MASKED_AT_ONCE:  # the masks of a large index take memory
+            yield together
+            together, masked = Job(), 0
+    if together.asks:
+        yield together
+
+
+def _passing(parts: Sequence[Part], masks: Sequence[Mask | None]) -> int:
+    pairs = zip(parts, masks, strict=True)
+    return sum(part.length if mask is None else int(np.count_nonzero(mask)) for part, mask in pairs)
+
+
+def _listed(part: Part, mask: Mask | None) -> Ints:
+    return np.arange(part.length) if mask is None else np.flatnonzero(mask)
+
+
+def _only(part: Part, terms: Terms) -> Ints:
+    """The rows of an allow list that pass the filter; all rows that pass where the view has no list."""
+    mask = terms.wanted.mask(part.segment, part.length)
+    if terms.only is None:
+        return _listed(part, mask)
+    rows = np.array(sorted(terms.only.get(part.segment.number, ())), np.int64)
+    rows = rows[rows < part.length]
+    return rows if mask is None else rows[mask[rows]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A piece of a job that one thread does: a stretch of a part's rows, or of those that are listed."""
+
+    part: Part
+    start: int
+    stop: int
+    rows: Ints | None
+
+
+def sweep(
+    parts: Sequence[Part], asks: Sequence[Ask], job: Job, crew: Crew, checkpoint: Callable[[], None]
+) -> list[Nearest]:
+    """What each of a job's queries finds. As many more as it leaves out are found, so that k are left over.
+
+    Args:
+        parts: all of them, `Part.number` in order.
+        asks: all queries.
+        job: which of them, and where.
+        crew: threads to use.
+        checkpoint: called before each piece.
+    """
+    chosen = [asks[number] for number in job.asks]
+    codes = np.stack([ask.code for ask in chosen])
+    k = np.array([ask.k + ask.left_out for ask in chosen], np.int64)
+    bounds = np.array([ask.within for ask in chosen], np.int64)
+    units = _units(parts, job, crew.threads)
+    size = sum(unit.stop - unit.start for unit in units) * codes.size
+    free = crew if size > _ALONE_BYTES else ALONE
+
+    def gather(which: slice, k: Ints, bounds: Ints, room: int | None) -> list[Nearest]:
+        sweeps: list[Sweep] = []
+
+        def join() -> Callable[[_Unit], None]:
+            mine = Sweep(codes[which], k, bounds, room)
+            sweeps.append(mine)
+            return lambda unit: _do(mine, unit, job.masks[which], checkpoint)
+
+        free.run(units, join)
+        return [merged(sweeps, n, int(k[n]), int(bounds[n])) for n in range(len(k))]
+
+    found = gather(slice(None), k, bounds, None)
+    for n, one in enumerate(found):
+        if one.total > len(one.slots):  # very many lie at the k-th distance: now it and their number are known
+            found[n] = gather(slice(n, n + 1), np.array([ALL]), np.array([one.bound]), one.total)[0]
+    return found
+
+
+def _do(mine: Sweep, unit: _Unit, masks: Sequence[Sequence[Mask | None]], checkpoint: Callable[[], None]) -> None:
+    checkpoint()
+    if unit.rows is not None:
+        mine.pick(unit.part.stored, unit.rows[unit.start : unit.stop])
+    else:
+        mine.scan(unit.part.stored, unit.start, unit.stop, [mask[unit.part.number] for mask in masks])
+
+
+def _units(parts: Sequence[Part], job: Job, threads: int) -> list[_Unit]:
+    """Pieces that take some milliseconds at most, and are enough for every thread."""
+    if not parts:
+        return []
+    lengths = [part.length for part in parts] if job.rows is None else [len(rows) for rows in job.rows]
+    share = -(-sum(lengths) // (4 * threads))
+    limit = _UNIT_BYTES // parts[0].segment.codes.shape[1] // max(1, len(job.asks) // 8)
+    step = max(_FEWEST_ROWS, min(share if threads > 1 else limit, limit))
+    return [
+        _Unit(part, start, min(start + step, length), None if job.rows is None else job.rows[part.number])
+        for part, length in zip(parts, lengths, strict=True)
+        for start in range(0, length, step)
+    ]
