@@ -67,7 +67,7 @@ class IndexJob:
             try:
                 record = self._record(message)
             except Poison as found:
-                poison.append((message, found))
+                poison.append((message, found.bare()))
             else:
                 logged.append(Logged(message.offset, message.key or b"", record, message.timestamp_ms))
 

@@ -63,6 +63,7 @@ class Worker:
         *,
         settings: RuntimeSettings | None = None,
         spare: Spare | None = None,
+        rested: Callable[[], None] = lambda: None,
     ) -> None:
         """Takes its parts.
 
@@ -74,6 +75,7 @@ class Worker:
             metrics: counts what happens.
             settings: limits.
             spare: what to do when no record waits.
+            rested: called once each time that all work is done and none has come for a whole wait.
         """
         self._spare = spare
         self._log = log
@@ -91,6 +93,8 @@ class Worker:
         self._gauges_at = 0.0
         self._polled_at = 0.0
         self._broken_in_callback = False
+        self._rested = rested
+        self._has_worked = False
 
     @property
     def ready(self) -> bool:
@@ -186,10 +190,14 @@ class Worker:
         if messages:
             self._metrics.batch_size.observe(len(messages))
             self._window.add(messages)
+            self._has_worked = True
         elif len(self._window):
             self._window.wait(0.005)
         elif self._spare is not None and not self._broken_in_callback and self._spare.due_in() <= 0:
             self._spare_turn(self._spare)
+        elif self._has_worked:
+            self._has_worked = False
+            self._rested()
 
     def _idle_wait_s(self) -> float:
         """How long to wait for a record while nothing is in flight."""

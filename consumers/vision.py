@@ -115,7 +115,7 @@ class VisionProcessor:
                 return Prepared(event)
             return self._with_picture(event, self._fetcher.fetch(event.image))
         except Poison as poison:
-            return poison
+            return poison.bare()
 
     def _with_picture(self, event: PinEvent, data: bytes) -> Prepared:
         sha256 = hashlib.sha256(data).digest()
@@ -189,13 +189,13 @@ class VisionProcessor:
         try:
             look = prepared.flight.result(timeout=FLIGHT_LIMIT_S)
         except Poison as poison:
-            return Outcome(poison=poison)
+            return Outcome(poison=poison.bare())
         except TimeoutError as error:
             raise Retryable(f"another batch did not finish a shared picture within {FLIGHT_LIMIT_S:.0f} s") from error
         try:
             record = self._records.live(event, look, ref=prepared.ref, sha256=prepared.sha256, message=message)
         except Poison as poison:
-            return Outcome(poison=poison)
+            return Outcome(poison=poison.bare())
         self._metrics.freshness("record", self._clock.now_ms() - event.event_time)
         return Outcome((record,))
 

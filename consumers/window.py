@@ -172,7 +172,7 @@ class Window:
         except (Retryable, Fatal):
             raise
         except Poison as poison:
-            return Outcome(poison=poison)
+            return Outcome(poison=poison.bare())
         except Exception as error:
             log.exception("item %s[%d]@%d failed unexpectedly", message.topic, message.partition, message.offset)
             return Outcome(poison=Poison("internal_error", f"{type(error).__name__}: {error}"))

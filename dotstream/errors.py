@@ -13,6 +13,8 @@ producers/kafka.py, triton_models/client.py, indexer/database.py, triton_models/
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class DotstreamError(Exception):
     """The root of every error that dotstream raises on purpose."""
@@ -38,6 +40,15 @@ class Poison(DotstreamError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    def bare(self) -> Self:
+        """Itself as a value, without traceback and causes.
+
+        Their frames hold whatever the failed call had in hand, whole pictures among it, and a future that holds the
+        poison stands among those frames: a cycle that only the garbage collector ends, long after.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class Fatal(DotstreamError):

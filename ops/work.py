@@ -21,6 +21,7 @@ from consumers.metrics import WorkerMetrics
 from consumers.runtime import RuntimeSettings, Worker
 from dotstream.clock import Clock, SystemClock
 from dotstream.errors import Misconfigured
+from dotstream.memory import give_back
 from indexer.records_pb2 import GenerationRecord
 from ops.generations import ensure_generation
 from ops.models import pipeline_of
@@ -170,7 +171,9 @@ def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     pins = place.names.events.pins if vision.input == "pins" else place.names.events.pins_backfill
     pool = owned.enter_context(_pool(vision.concurrency, "vision"))
     role = "vision" if vision.input == "pins" else "vision-backfill"
-    return Worker(place.log(role, [pins]), processor, pool, place.clock, place.metrics, settings=runtime)
+    return Worker(
+        place.log(role, [pins]), processor, pool, place.clock, place.metrics, settings=runtime, rested=give_back
+    )
 
 
 def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:

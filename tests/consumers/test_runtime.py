@@ -198,3 +198,24 @@ def test_a_dead_letter_too_large_keeps_coordinates_and_reason() -> None:
     assert letter.value == b""
     assert headers["dotstream-dead-bytes-left-out"] == b"3"
     assert len(headers["dotstream-dead-detail"]) == 1_000
+
+
+def test_a_worker_rests_once_when_all_is_done() -> None:
+    cluster = cluster_of([b"a", b"b", b"c", b"d"])
+    rests: list[int] = []
+    worker = Worker(
+        MemoryLog(cluster, ["in"], "group"),
+        Echo(),
+        InlineExecutor(),
+        ManualClock(),
+        WorkerMetrics("test", CollectorRegistry()),
+        settings=SETTINGS,
+        rested=lambda: rests.append(len(cluster.all("out"))),
+    )
+    for _ in range(20):
+        worker.step()
+    assert rests == [4]
+    cluster.append(Output("in", b"e", b"e"))
+    for _ in range(20):
+        worker.step()
+    assert rests == [4, 5]

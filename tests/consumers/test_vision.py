@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -167,6 +169,23 @@ def test_poison_leaves_its_batch_alone(place: Place) -> None:
     assert record_of(outcomes[0]).pin_id == "p1"
     reasons = [outcome.poison.reason if outcome.poison else None for outcome in outcomes]
     assert reasons == [None, "picture_format", "missing_image", "picture_truncated"]
+
+
+def test_poison_keeps_nothing_alive(place: Place) -> None:
+    """A cycle through its traceback would hold the failed pictures until the garbage collector comes by."""
+    cut = jpeg(photographs()[0])[:500]
+    gc.collect()
+    gc.disable()
+    try:
+        outcomes = place.process(event("p1", cut), event("p2", cut), event("p3", b"<html>"))
+        poisons = [outcome.poison for outcome in outcomes if outcome.poison is not None]
+        assert [poison.reason for poison in poisons] == ["picture_truncated", "picture_truncated", "picture_format"]
+        assert not any(poison.__traceback__ or poison.__cause__ or poison.__context__ for poison in poisons)
+        left = [weakref.ref(poison) for poison in poisons]
+        del outcomes, poisons
+        assert [poison for poison in left if poison() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_a_delete_becomes_a_delete_record(place: Place) -> None:
