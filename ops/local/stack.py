@@ -37,6 +37,7 @@ FREE_BYTES = 512 << 20
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """glibc otherwise keeps an arena for each thread, and in each what the largest picture had taken. Up to 8 MB comes from
 the heap, as mapping each picture's pixels anew costs more than decoding them."""
+TRITON_READY_LIMIT_S = 60.0  # seconds are usual; a server that hangs as it starts is started again
 LOOK_EVERY_S = 2.0  # at Triton's processes
 CANARY_EVERY = 8  # looks: an inference of each model
 CHILD_LOOK_EVERY_S = 5.0  # at /healthz of workers and API
@@ -174,7 +175,16 @@ class LocalStack:
                 self._canary()
 
         needs = frozenset({"models"})
-        return Part("triton", start, wait_ready, needs, check=check, check_every_s=LOOK_EVERY_S, stop_limit_s=12)
+        return Part(
+            "triton",
+            start,
+            wait_ready,
+            needs,
+            check=check,
+            check_every_s=LOOK_EVERY_S,
+            stop_limit_s=12,
+            ready_limit_s=TRITON_READY_LIMIT_S,
+        )
 
     def _canary(self) -> None:
         """One inference of each model: a server whose Python stub has died goes on saying that it is ready."""

@@ -86,7 +86,7 @@ class TritonProcess:
 
         Raises:
             Fatal: it ended instead, for instance over a model that does not load; the message quotes its log.
-            Unavailable: the time ran out.
+            Unavailable: the time ran out, or a model instance died, for which the server would wait without end.
         """
         deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
@@ -94,6 +94,8 @@ class TritonProcess:
                 raise Fatal(f"the Triton server in {self.folder} ended: {self.last_complaint()}")
             if self._says_ready():
                 return
+            if self.crashed_instances():
+                raise Unavailable(f"a model instance died while the server started: {self.last_complaint()}")
             time.sleep(0.05)
         raise Unavailable(f"the Triton server was not ready within {limit_s:g} s: {self.last_complaint()}")
 

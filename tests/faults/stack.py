@@ -119,7 +119,8 @@ class RunningStack:
 
     def output(self) -> str:
         """The end of every log, for a failure's message."""
-        logs = [self.data.parent / "up.log", *sorted((self.data / "logs").glob("*.log"))]
+        servers = [self.data / "kafka" / "kafka.log", self.data / "triton" / "triton.log"]
+        logs = [self.data.parent / "up.log", *servers, *sorted((self.data / "logs").glob("*.log"))]
         told = [f"== {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in logs if log.exists()]
         return "\n".join([json.dumps(self.facts().get("parts", {})), *told])
 

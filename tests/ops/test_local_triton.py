@@ -161,6 +161,23 @@ def test_a_crashed_instance_is_seen(own_triton: StartTriton, exported_repository
     assert own_triton(exported_repository).crashed_instances() == 0
 
 
+def test_an_instance_that_dies_while_the_server_starts_is_seen(
+    triton_environment: TritonEnvironment, exported_repository: Path, tmp_path: Path
+) -> None:
+    """The server would wait for it and never be ready."""
+    server = start(triton_environment, exported_repository, tmp_path)
+    try:
+        wait_until(lambda: len(instances(server)) > 0)
+        for instance in instances(server):
+            instance.kill()
+        started = time.monotonic()
+        with pytest.raises((Unavailable, Fatal)):
+            server.wait_ready(60)
+        assert time.monotonic() - started < 30
+    finally:
+        server.kill()
+
+
 def test_models_come_and_go_in_explicit_mode(own_triton: StartTriton, copied_repository: Path) -> None:
     """A second version, put in place by a rename and loaded, is served beside the first one."""
     server = own_triton(copied_repository, control="explicit")
