@@ -35,7 +35,7 @@ STASH_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Who a worker is, to Kafka."""
+    """Who a worker is, to Kafka. `generation` is empty for a role that no generation concerns."""
 
     role: str
     generation: str
@@ -44,7 +44,7 @@ class Slot:
 
     @property
     def group(self) -> str:
-        return f"{self.prefix}dotstream-{self.role}-{self.generation}"
+        return f"{self.prefix}dotstream-{self.role}" + (f"-{self.generation}" if self.generation else "")
 
     @property
     def instance(self) -> str:

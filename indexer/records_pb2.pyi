@@ -218,3 +218,25 @@ class GenerationRecord(_message.Message):
     partitions: int
     changed_at: int
     def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[bytes] = ..., state: _Optional[_Union[GenerationRecord.State, str]] = ..., epoch: _Optional[int] = ..., detector: _Optional[str] = ..., embedder: _Optional[str] = ..., bits: _Optional[int] = ..., partitions: _Optional[int] = ..., changed_at: _Optional[int] = ...) -> None: ...
+
+class PairRecord(_message.Message):
+    __slots__ = ("pin_id", "board_id", "state", "event_time")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[PairRecord.State]
+        STATE_SAVED: _ClassVar[PairRecord.State]
+        STATE_UNSAVED: _ClassVar[PairRecord.State]
+        STATE_EVICTED: _ClassVar[PairRecord.State]
+    STATE_UNSPECIFIED: PairRecord.State
+    STATE_SAVED: PairRecord.State
+    STATE_UNSAVED: PairRecord.State
+    STATE_EVICTED: PairRecord.State
+    PIN_ID_FIELD_NUMBER: _ClassVar[int]
+    BOARD_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    pin_id: str
+    board_id: str
+    state: PairRecord.State
+    event_time: int
+    def __init__(self, pin_id: _Optional[str] = ..., board_id: _Optional[str] = ..., state: _Optional[_Union[PairRecord.State, str]] = ..., event_time: _Optional[int] = ...) -> None: ...

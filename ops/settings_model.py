@@ -121,7 +121,10 @@ def _secret(name: str, path: Path | None) -> str:
 
 class Topics(Section):
     prefix: str = Field(default="", description="put before the name of every topic, group and transactional id")
-    event_partitions: Count = Field(default=4, description="of pins, pins.backfill, saves, engagements and tags")
+    event_partitions: Count = Field(default=4, description="of pins and pins.backfill")
+    keyed_partitions: Count = Field(
+        default=4, description="of saves, engagements, tags and pairs, which are kept by key; never changes"
+    )
     record_partitions: Count = Field(default=4, description="of objects.<generation> and dots; never changes in one")
     event_retention_hours: Count = Field(default=168, description="how long the event topics are kept")
     dead_retention_hours: Count = Field(default=720, description="how long dead letters are kept")
@@ -135,6 +138,7 @@ class Topics(Section):
         return TopicSettings(
             prefix=self.prefix,
             event_partitions=self.event_partitions,
+            keyed_partitions=self.keyed_partitions,
             record_partitions=self.record_partitions,
             event_retention_ms=self.event_retention_hours * 3_600_000,
             dead_retention_ms=self.dead_retention_hours * 3_600_000,
@@ -218,6 +222,12 @@ class Dots(Section):
     )
 
 
+class Saves(Section):
+    batch_max: Count = Field(default=4_000, description="save events applied in one commit")
+    board_pins: Count = Field(default=256, description="pins that a board keeps, its newest")
+    pin_boards: Count = Field(default=256, description="boards that a pin keeps, its newest")
+
+
 class Api(Section):
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: Port = Field(default=8080, description="its port; 0: a free one")
@@ -264,6 +274,7 @@ class SettingsModel(BaseModel):
     vision: Vision = Vision()
     index: Index = Index()
     dots: Dots = Dots()
+    saves: Saves = Saves()
     api: Api = Api()
     worker: Worker = Worker()
 

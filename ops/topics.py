@@ -37,7 +37,8 @@ class TopicSettings:
 
     Attributes:
         prefix: stands before every topic's name, as "shop1." does.
-        event_partitions: of pins, pins.backfill, saves, engagements and tags.
+        event_partitions: of pins and pins.backfill.
+        keyed_partitions: of saves, engagements, tags and pairs, which workers keep by key; never changes.
         record_partitions: of objects.<generation> and dots; never changes within a generation.
         event_retention_ms: of the event topics.
         dead_retention_ms: of the dead letters.
@@ -47,6 +48,7 @@ class TopicSettings:
 
     prefix: str = ""
     event_partitions: int = 4
+    keyed_partitions: int = 4
     record_partitions: int = 4
     event_retention_ms: int = 7 * DAY_MS
     dead_retention_ms: int = 30 * DAY_MS
@@ -100,6 +102,10 @@ class TopicNames:
         return f"{self.prefix}dots"
 
     @property
+    def pairs(self) -> str:
+        return f"{self.prefix}pairs"
+
+    @property
     def generations(self) -> str:
         return f"{self.prefix}generations"
 
@@ -115,11 +121,27 @@ class TopicNames:
 def event_topics(settings: TopicSettings) -> list[TopicSpec]:
     """The topics pins, pins.backfill, saves, engagements and tags, each with its dead letters."""
     names = TopicNames(settings.prefix).events
+    kept_ms = settings.event_retention_ms
     inputs = [
-        TopicSpec(name, settings.event_partitions, retention_ms=settings.event_retention_ms)
-        for name in (names.pins, names.pins_backfill, names.saves, names.engagements, names.tags)
+        TopicSpec(name, settings.event_partitions, retention_ms=kept_ms) for name in (names.pins, names.pins_backfill)
+    ]
+    inputs += [
+        TopicSpec(name, settings.keyed_partitions, retention_ms=kept_ms, fixed_partitions=True)
+        for name in (names.saves, names.engagements, names.tags)
     ]
     return [spec for topic in inputs for spec in (topic, dead_letters(topic, settings))]
+
+
+def pair_topics(settings: TopicSettings) -> list[TopicSpec]:
+    """The topic pairs, by which the saves worker tells a pin's partition what happened on a board, and its letters."""
+    pairs = TopicSpec(
+        TopicNames(settings.prefix).pairs,
+        settings.keyed_partitions,
+        compacted=True,
+        retention_ms=DAY_MS,
+        fixed_partitions=True,
+    )
+    return [pairs, dead_letters(pairs, settings)]
 
 
 def record_topics(settings: TopicSettings) -> list[TopicSpec]:
@@ -161,7 +183,7 @@ def dead_letters(topic: TopicSpec, settings: TopicSettings) -> TopicSpec:
 def all_topics(settings: TopicSettings, generations: Sequence[str]) -> list[TopicSpec]:
     """All of the above, for these generations."""
     objects = [spec for generation in generations for spec in generation_topics(settings, generation)]
-    return [*event_topics(settings), *objects, *record_topics(settings)]
+    return [*event_topics(settings), *pair_topics(settings), *objects, *record_topics(settings)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Puts one worker process together from the settings and runs it: `dotstream work vision|takedowns|index|dots`.
+"""Puts one worker process together from the settings and runs it: `dotstream work vision|takedowns|index|dots|saves`.
 
 This is the only place where settings, clients and the parts of consumers/ meet. A role's own parts are imported when it
 is built, so that no worker pays for another's libraries.
@@ -33,29 +33,45 @@ from producers.publisher import MAX_EVENT_BYTES
 if TYPE_CHECKING:
     from consumers.records import RecordWriter
     from consumers.state_worker import StateWorker
+    from indexer.keyed_state import KeyedState
     from indexer.shard import Shard
 
 log = logging.getLogger(__name__)
 
-ROLES = ("vision", "takedowns", "index", "dots")
+ROLES = ("vision", "takedowns", "index", "dots", "saves")
 TOPICS_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class Post:
     """What every role needs."""
 
     settings: Settings
     names: TopicNames
-    generation: GenerationRecord
-    feature: str
     metrics: WorkerMetrics
     clock: Clock
 
+    @property
+    def scope(self) -> str:
+        """The generation that the worker's group is of; empty for none."""
+        return ""
+
     def log(self, role: str, topics: list[str]) -> KafkaLog:
-        slot = Slot(role, self.settings.generation, self.settings.worker.slot, self.settings.topics.prefix)
+        slot = Slot(role, self.scope, self.settings.worker.slot, self.settings.topics.prefix)
         limits = KafkaLogSettings(session_timeout_s=self.settings.kafka.session_timeout_s)
         return KafkaLog(self.settings.kafka.connection(), topics, slot, self.clock, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace(Post):
+    """What a role needs that works for one generation."""
+
+    generation: GenerationRecord
+    feature: str
+
+    @property
+    def scope(self) -> str:
+        return self.settings.generation
 
     def writer(self) -> RecordWriter:
         from consumers.records import RecordWriter
@@ -80,7 +96,8 @@ class Runs(Protocol):
     def run(self, stop: Callable[[], bool]) -> None: ...
 
 
-Builder = Callable[[Workplace, contextlib.ExitStack], Runs]
+Builder = Callable[[Post, contextlib.ExitStack], Runs]
+GenerationBuilder = Callable[[Workplace, contextlib.ExitStack], Runs]
 
 
 def run(role: str, settings: Settings, *, stop: threading.Event) -> int:
@@ -106,17 +123,25 @@ def run(role: str, settings: Settings, *, stop: threading.Event) -> int:
         )
         owned.enter_context(probes)
         log.info("%s worker: metrics on http://%s/metrics", role, probes.address)
-        worker = build(_workplace(settings, metrics), owned)
+        worker = build(Post(settings, TopicNames(settings.topics.prefix), metrics, SystemClock()), owned)
         holder.append(worker)
         worker.run(stop.is_set)
     log.info("%s worker: stopped", role)
     return 0
 
 
-def _workplace(settings: Settings, metrics: WorkerMetrics) -> Workplace:
-    names = TopicNames(settings.topics.prefix)
+def _of_generation(build: GenerationBuilder) -> Builder:
+    """A builder that is given the generation too."""
+
+    def built(post: Post, owned: contextlib.ExitStack) -> Runs:
+        return build(_workplace(post), owned)
+
+    return built
+
+
+def _workplace(post: Post) -> Workplace:
+    settings, names = post.settings, post.names
     connection = settings.kafka.connection()
-    clock = SystemClock()
     objects = names.objects(settings.generation)
     require(connection, [names.events.pins, objects, names.dots, names.generations], limit_s=TOPICS_LIMIT_S)
     pipeline = pipeline_of(settings)
@@ -126,9 +151,10 @@ def _workplace(settings: Settings, metrics: WorkerMetrics) -> Workplace:
         settings.generation,
         pipeline,
         partitions=settings.topics.record_partitions,
-        now_ms=clock.now_ms(),
+        now_ms=post.clock.now_ms(),
     )
-    return Workplace(settings, names, generation, f"{pipeline.embedder}/codes", metrics, clock)
+    feature = f"{pipeline.embedder}/codes"
+    return Workplace(settings, names, post.metrics, post.clock, generation, feature)
 
 
 @contextlib.contextmanager
@@ -259,4 +285,38 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     return Worker(log, processor, pool, place.clock, place.metrics, settings=runtime, spare=spare)
 
 
-BUILDERS: dict[str, Builder] = {"vision": _vision, "takedowns": _takedowns, "index": _index, "dots": _dots}
+def _saves(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:  # noqa: ARG001  nothing else to own
+    from consumers.saves import SavesJob, SavesSettings
+    from consumers.state_worker import StateWorker, StateWorkerSettings
+    from indexer.cooccurrence import BOARDS, PINS
+    from ops.states import state_opener
+
+    settings, saves, pairs = post.settings, post.names.events.saves, post.names.pairs
+    require(settings.kafka.connection(), [saves, pairs], limit_s=TOPICS_LIMIT_S)
+    job = SavesJob(
+        state_opener(settings, BOARDS, post.clock),
+        state_opener(settings, PINS, post.clock),
+        SavesSettings(
+            saves=saves,
+            pairs=pairs,
+            pair_partitions=settings.topics.keyed_partitions,
+            board_pins=settings.saves.board_pins,
+            pin_boards=settings.saves.pin_boards,
+        ),
+        post.clock,
+        post.metrics,
+    )
+    limits = StateWorkerSettings(batch_max=settings.saves.batch_max, dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM)
+    return StateWorker(post.log("saves", [saves, pairs]), job, post.clock, post.metrics, settings=limits)
+
+
+GENERATION_BUILDERS: dict[str, GenerationBuilder] = {
+    "vision": _vision,
+    "takedowns": _takedowns,
+    "index": _index,
+    "dots": _dots,
+}
+BUILDERS: dict[str, Builder] = {
+    **{role: _of_generation(build) for role, build in GENERATION_BUILDERS.items()},
+    "saves": _saves,
+}

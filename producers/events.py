@@ -207,9 +207,9 @@ def _check_id(name: str, value: str) -> None:
 
 
 def _check_kind(kinds: object, kind: int) -> None:
-    known: list[int] = kinds.values()  # type: ignore[attr-defined]
+    known = kinds.DESCRIPTOR.values_by_number  # type: ignore[attr-defined]
     if kind == 0 or kind not in known:
-        raise Poison("unknown_kind", f"kind {kind} is not one of {known[1:]}")
+        raise Poison("unknown_kind", f"kind {kind} is not one of {sorted(known)[1:]}")
 
 
 def _check_time(event_time: int) -> None:

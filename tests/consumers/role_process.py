@@ -19,7 +19,7 @@ from dotstream.clock import SystemClock
 from ops.generations import read_generations
 from ops.settings import load
 from ops.topics import TopicNames
-from ops.work import BUILDERS, Workplace
+from ops.work import GENERATION_BUILDERS, Workplace
 
 
 def main() -> None:
@@ -29,11 +29,11 @@ def main() -> None:
     names = TopicNames(prefix)
     generation = read_generations(settings.kafka.connection(), names.generations)[settings.generation]
     metrics = WorkerMetrics(role, CollectorRegistry())
-    place = Workplace(settings, names, generation, feature, metrics, SystemClock())
+    place = Workplace(settings, names, metrics, SystemClock(), generation, feature)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with contextlib.ExitStack() as owned:
-        BUILDERS[role](place, owned).run(stop.is_set)
+        GENERATION_BUILDERS[role](place, owned).run(stop.is_set)
 
 
 if __name__ == "__main__":

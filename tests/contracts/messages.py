@@ -19,6 +19,7 @@ from indexer.records_pb2 import (
     DotRecord,
     GenerationRecord,
     ObjectRecord,
+    PairRecord,
 )
 from producers.events_pb2 import EngagementEvent, EventBox, PinEvent, SaveEvent, TagEvent
 
@@ -160,6 +161,8 @@ MESSAGES: dict[str, Message] = {
         changed_at=TIME,
     ),
     "generation_record.minimal": GenerationRecord(name="g1", state=GenerationRecord.STATE_BUILDING),
+    "pair_record.full": PairRecord(pin_id="pin-ü", board_id="board-1", state=PairRecord.STATE_EVICTED, event_time=TIME),
+    "pair_record.minimal": PairRecord(pin_id="p", board_id="b", state=PairRecord.STATE_SAVED),
 }
 
 

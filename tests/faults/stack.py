@@ -24,8 +24,8 @@ from tests.faults.waiting import until
 ROOT = Path(__file__).parents[2]
 READY_LIMIT_S = 120.0
 COMMAND = (sys.executable, "-m", "ops.cli")
-_ASSIGNED = re.compile(r"assigned \S+\[|shard \d+ opened")
-WORKERS = ("vision", "takedowns", "index", "dots")
+_ASSIGNED = re.compile(r"assigned \S+\[|\[\d+\] opened at")
+WORKERS = ("vision", "takedowns", "index", "dots", "saves")
 
 
 def clean_environment(settings: dict[str, str]) -> dict[str, str]:

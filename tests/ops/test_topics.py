@@ -32,13 +32,14 @@ def declared(settings: TopicSettings, *generations: str) -> dict[str, TopicSpec]
 
 def test_all_topics_of_the_contract_are_declared() -> None:
     specs = declared(TopicSettings(prefix="shop."), "g1", "g2")
-    inputs = {"pins", "pins.backfill", "saves", "engagements", "tags", "objects.g1", "objects.g2"}
+    inputs = {"pins", "pins.backfill", "saves", "engagements", "tags", "pairs", "objects.g1", "objects.g2"}
     names = inputs | {f"{name}.dead" for name in inputs} | {"dots", "generations"}
     assert set(specs) == {f"shop.{name}" for name in names}
     assert {name for name, spec in specs.items() if spec.compacted} == {
         "shop.objects.g1",
         "shop.objects.g2",
         "shop.dots",
+        "shop.pairs",
         "shop.generations",
     }
     assert specs["shop.generations"].partitions == 1

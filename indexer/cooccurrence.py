@@ -1,0 +1,134 @@
+"""Image-board co-occurrence: which pins people keep on the same boards (paper, section 6).
+
+The saves worker (consumers/saves.py) keeps two stores of sets (indexer/timed_sets.py): the pins of each board, found by
+board_id in the partition of `saves`, and the boards of each pin, found by pin_id in the partition of `pairs`. A pin's
+candidates are read from both: its newest boards, and the newest pins of each of them.
+
+For pins p and q, with B(p) the boards that hold p (the newest `boards_max` of them, each with its newest `members_max`
+pins), t(p, b) when p was saved to b, and `now`:
+
+    age(p, q, b)         = now - max(t(p, b), t(q, b)), not below 0: since when the two are together on b
+    co_occurrence(p, q)  = sum over b in B(p) that hold q of 2 ^ (-age / half_life), within the window only
+    shared(p, q)         = number of those boards
+    board_overlap(p, q)  = shared(p, q) / sqrt(|boards of p| * |boards of q|), the cosine of their board sets
+
+A half-life of 0 counts every board as 1, a window of 0 looks back for ever. The candidates of one pin are ranked by
+co_occurrence; with a half-life their ranking does not depend on `now`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from indexer.keyed_reader import KeyedReader
+from indexer.keyed_state import Store
+from indexer.timed_sets import members_of
+
+BOARDS = Store("boards", 1, ("boards",))
+"""board_id -> the set of its pins; partitions as topic `saves`."""
+PINS = Store("pins", 1, ("pins",))
+"""pin_id -> the set of its boards; partitions as topic `pairs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What counts as kept together. Times are milliseconds; 0: without end."""
+
+    half_life_ms: int = 0
+    window_ms: int = 0
+    boards_max: int = 64
+    members_max: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """A pin kept together with another.
+
+    Attributes:
+        pin_id: the other pin.
+        weight: co_occurrence.
+        shared: boards that hold both.
+        overlap: board_overlap, 0..1; 0 where `overlaps` was not asked.
+    """
+
+    pin_id: str
+    weight: float
+    shared: int
+    overlap: float = 0.0
+
+
+class CoOccurrence:
+    """Reads candidates from the two stores. `refresh` first; may be called from any thread."""
+
+    def __init__(self, boards: KeyedReader, pins: KeyedReader, rules: Rules | None = None) -> None:
+        self._boards = boards
+        self._pins = pins
+        self._rules = rules or Rules()
+
+    def refresh(self) -> None:
+        """Takes in what the saves worker committed; cheap when nothing changed.
+
+        Raises:
+            Retryable: a store is being replaced or its disk refuses.
+            Damaged, ForeignFormat: a store cannot be read.
+        """
+        self._boards.refresh()
+        self._pins.refresh()
+
+    def boards_of(self, pin_id: str) -> list[str]:
+        """The boards that hold a pin, newest first."""
+        return [name.decode() for name in reversed(members_of(self._pins.get("pins", pin_id.encode()))[0])]
+
+    def candidates(self, pin_id: str, now_ms: int, limit: int) -> list[Together]:
+        """The pins kept together with this one: greatest weight first, ties by pin_id; overlaps included.
+
+        Args:
+            pin_id: the query.
+            now_ms: Unix milliseconds, for ages.
+            limit: at most so many.
+        """
+        query = pin_id.encode()
+        mine = members_of(self._pins.get("pins", query))[0]
+        rows = self._boards.get_many("boards", mine[-self._rules.boards_max :])
+        weights: dict[bytes, float] = {}
+        shared: Counter[bytes] = Counter()
+        for row in rows:
+            for name, weight in self._weighed(row, query, now_ms):
+                weights[name] = weights.get(name, 0.0) + weight
+                shared[name] += 1
+        best = heapq.nsmallest(limit, weights.items(), key=lambda item: (-item[1], item[0]))
+        found = [Together(name.decode(), weight, shared[name]) for name, weight in best]
+        return self._with_overlaps(len(mine), found)
+
+    def _weighed(self, row: bytes | None, query: bytes, now_ms: int) -> list[tuple[bytes, float]]:
+        """(pin, weight on this board) of the board's newest pins beside the query."""
+        names, orders = members_of(row)
+        if query not in names:
+            return []  # a save or unsave that only one of the two stores has yet
+        saved = orders[names.index(query)]
+        names, orders = names[-self._rules.members_max :], orders[-self._rules.members_max :]
+        times = np.maximum(np.frombuffer(orders, np.int64), saved) >> 2
+        ages = np.maximum(now_ms - times, 0)
+        half_life = self._rules.half_life_ms
+        weights = np.exp2(-ages / half_life) if half_life else np.ones(len(names))
+        if self._rules.window_ms:
+            weights = np.where(ages <= self._rules.window_ms, weights, 0.0)
+        return [pair for pair in zip(names, weights.tolist(), strict=True) if pair[1] > 0 and pair[0] != query]
+
+    def _with_overlaps(self, mine: int, found: Sequence[Together]) -> list[Together]:
+        rows = self._pins.get_many("pins", [one.pin_id.encode() for one in found])
+        sizes = [max(len(members_of(row)[0]), one.shared) for row, one in zip(rows, found, strict=True)]
+        return [
+            replace(one, overlap=one.shared / math.sqrt(mine * size)) for one, size in zip(found, sizes, strict=True)
+        ]
+
+    def close(self) -> None:
+        """Lets go of the stores."""
+        self._boards.close()
+        self._pins.close()
