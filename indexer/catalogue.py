@@ -12,6 +12,7 @@ A database (indexer/database.py) with these column families, all with raw bytes 
     pending    pin_id -> i64, offset of the last logged record, which is not the winner
     deaths     slot u64 -> i64 offset; deaths that a power loss may take out of the columns
     damaged    slot u64 -> b""; slots that failed their checksum in a recovery and wait for their record
+    words      the inverted index of annotation search (indexer/words.py)
     names      b"l" | b"c" | b"b" + name -> u64, numbers of labels, categories and boards in the segments' columns
     meta       b"format" -> JSON identity; b"state" -> indexer/commit_page.py; b"layout" -> indexer/layout.py;
                b"names" -> u64, the greatest number given in names
@@ -26,7 +27,10 @@ from indexer import entries
 from indexer.database import U32, U64, Database, after
 from indexer.entries import Row
 
-FAMILIES = ("pins", "slots", "sha256", "df", "newest", "deletes", "pending", "deaths", "damaged", "names", "meta")
+FAMILIES = (
+    *("pins", "slots", "sha256", "df", "words", "newest"),
+    *("deletes", "pending", "deaths", "damaged", "names", "meta"),
+)
 _MIB = 1 << 20
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dotstream.clock import Clock
+from indexer import words
 from indexer.answers import (
     Changed,
     Hit,
@@ -288,6 +289,15 @@ class IndexReader:
                 for one in version
             )
 
+    def about(self, query: Mapping[str, float], n: int) -> list[tuple[float, Entry]]:
+        """The n live pins that are most about some words, with their scores, best first: annotation search.
+
+        Args:
+            query: word -> weight, words as `indexer.words.words_of` writes them; the formula stands there too.
+            n: at most so many.
+        """
+        return self._settled(lambda version: _about(version, query, n, len(self._followers)))
+
     def size(self) -> IndexSize:
         """What the index holds."""
         with self._asking() as version:
@@ -357,6 +367,12 @@ def _pin(version: Version, number: int, pin_id: str) -> Entry | None:
             row = one.catalogue.rows([pin_id])[0]
             return None if row is None else read_entry(row, one.view)
     return None
+
+
+def _about(version: Version, query: Mapping[str, float], n: int, partitions: int) -> list[tuple[float, Entry]]:
+    found = words.best(version, query, n)
+    entries = [(score, _pin(version, partition_of(pin_id.encode(), partitions), pin_id)) for score, pin_id in found]
+    return [(score, entry) for score, entry in entries if entry is not None and not entry.record.deleted]
 
 
 def _newest(version: Version, n: int, stop: bytes | None) -> list[Entry]:

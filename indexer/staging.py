@@ -22,6 +22,7 @@ from indexer.names import BOARD, CATEGORY, LABEL, Names
 from indexer.records import top_category
 from indexer.records_pb2 import ObjectRecord
 from indexer.segment_format import Codes, SegmentSpec, Slots, place_of, slot_of
+from indexer.words import WordStager
 
 
 @dataclass(slots=True)
@@ -92,12 +93,14 @@ class Stager:
         self._frequencies: Counter[str] = Counter()
         self._columns = Columns()
         self._staged = Staged(state, catalogue.batch())
+        self._words = WordStager(catalogue, self._staged.catalogue)
 
     def stage(self, outcomes: Iterable[Outcome], applied: int) -> Staged:
         """The batch's changes; `applied` is its last offset."""
         for outcome in outcomes:
             self._stage(outcome)
         self._stage_frequencies()
+        self._words.finish()
         self._stage_chunks()
         state = self._staged.state
         counts = {name: getattr(state, name) + n for name, n in self._counts.items()}
@@ -145,6 +148,7 @@ class Stager:
             self._staged.deaths[slot] = offset
         batch.delete("sha256", record.image_sha256 + key)
         batch.delete("newest", I64.pack(row.recorded_at) + key)
+        self._words.take_out(key, record)
         self._count(record, -1, len(row.slots))
 
     def _put_in(self, key: bytes, winner: Winner) -> None:
@@ -163,6 +167,7 @@ class Stager:
         self._columns.add(record, codes, winner.offset, runs, self._numbers(record))
         batch.put("sha256", record.image_sha256 + key, b"")
         batch.put("newest", I64.pack(record.recorded_at) + key, b"")
+        self._words.put_in(key, record)
         self._count(record, 1, len(codes))
 
     def _count(self, record: ObjectRecord, sign: int, codes: int) -> None:

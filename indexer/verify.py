@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dotstream.errors import DotstreamError
-from indexer import entries
+from indexer import entries, words
 from indexer.answers import read_codes
 from indexer.catalogue import Catalogue
 from indexer.columns import runs_of
@@ -106,6 +106,8 @@ class _Seen:
     frequencies: Counter[bytes] = field(default_factory=Counter)
     owned: dict[int, bytes] = field(default_factory=dict)
     runs: dict[bytes, bytes] = field(default_factory=dict)
+    postings: set[bytes] = field(default_factory=set)
+    words: Counter[bytes] = field(default_factory=Counter)
     keys: dict[str, set[bytes]] = field(default_factory=lambda: {"sha256": set(), "newest": set(), "deletes": set()})
 
     def add(self, key: bytes, row: Row, record: ObjectRecord) -> None:
@@ -121,6 +123,9 @@ class _Seen:
         self.counts.update(codes=len(row.slots), objects=len(row.slots) - 1)
         self.frequencies.update(annotation.encode() for annotation in set(record.annotations))
         self.counts["documents"] += bool(record.annotations)
+        for word, impact in words.impacts(record).items():
+            self.postings.add(words.posting(word, impact, key))
+            self.words[word.encode()] += 1
 
 
 def _verify_catalogue(catalogue: Catalogue, view: View, state: State, damaged: frozenset[int]) -> list[str]:
@@ -141,6 +146,10 @@ def _verify_catalogue(catalogue: Catalogue, view: View, state: State, damaged: f
     with catalogue.scan("df") as found:
         if {key: U64.unpack(value)[0] for key, value in found} != dict(seen.frequencies):
             problems.append("the annotation frequencies are not those of the records")
+    with catalogue.scan(words.FAMILY) as found:
+        expected = {word: U64.pack(n) for word, n in seen.words.items()} | dict.fromkeys(seen.postings, b"")
+        if dict(found) != expected:
+            problems.append("the words in the catalogue are not those of the records")
     with catalogue.scan("slots") as found:
         if dict(found) != seen.runs:
             problems.append("the slots in the catalogue are not those of its rows")
