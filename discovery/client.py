@@ -18,24 +18,29 @@ from discovery.errors import Problem
 from discovery.filters import Preset
 from discovery.ports import Box
 from discovery.problems import KINDS
-from discovery.schemas import AnswerJson, DotsJson, LineageJson, PageJson, PinJson
+from discovery.schemas import AnswerJson, DotsJson, LensJson, LineageJson, PageJson, PinJson
 from discovery.search import Duplicates, Kind
 from dotstream.errors import Misconfigured, Unavailable
 
 LIMIT_S = 15.0
 
 
-class Narrowed(TypedDict, total=False):
-    """What every search may be narrowed by; docs/api.md tells each. What is left out has the API's default."""
+class Asking(TypedDict, total=False):
+    """What every question may say; docs/api.md tells each. What is left out has the API's default."""
 
     k: int
     annotations: list[str]
     category: str | None
-    label: str | None
     buyable: bool | None
+    indexed_up_to: str | None
+
+
+class Narrowed(Asking, total=False):
+    """What Flashlight and object search may be narrowed by besides."""
+
+    label: str | None
     preset: Preset | None
     duplicates: Duplicates
-    indexed_up_to: str | None
 
 
 class Client:
@@ -102,10 +107,14 @@ class Client:
     ) -> None:
         self.close()
 
-    def _posted(self, path: str, picture: bytes, box: Box | None, narrowed: Narrowed) -> Any:
+    def lens(self, picture: bytes, **asked: Unpack[Asking]) -> LensJson:
+        """What a photograph is about, and a diverse set of pins that mean the same."""
+        return LensJson.model_validate(self._posted("/lens", picture, None, asked))
+
+    def _posted(self, path: str, picture: bytes, box: Box | None, asked: Asking | Narrowed) -> Any:
         """The answer to a form with a picture."""
         fields: dict[str, str | list[str]] = {}
-        for name, value in narrowed.items():
+        for name, value in asked.items():
             if isinstance(value, list):
                 fields[name] = [str(one) for one in value]
             elif value is not None:

@@ -100,6 +100,10 @@ class Index(Protocol):
         """Live pins with annotations, and how many of them carry each."""
         ...
 
+    def about(self, query: Mapping[str, float], n: int) -> Sequence[tuple[float, Found]]:
+        """The n live pins that are most about these words, with scores, best first (indexer/words.py)."""
+        ...
+
     def size(self) -> Size:
         """What the index holds."""
         ...

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from discovery import boxes
 from discovery.errors import Problem
-from discovery.filters import Group, Preset, filters_of
+from discovery.filters import Filters, Group, Preset, filters_of
 from discovery.ports import Box
 from discovery.search import MAX_K, Asked, Duplicates
 
@@ -25,11 +25,12 @@ FIELD_BYTES = 16_384
 JSON_BYTES = 65_536
 MAX_FIELDS = 40
 LISTS = ("annotations",)
+Form = TypeVar("Form", bound=BaseModel)
 Word = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class Narrowed(BaseModel):
-    """What every search may be narrowed by."""
+class Asking(BaseModel):
+    """What every question may say."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -38,8 +39,16 @@ class Narrowed(BaseModel):
         list[Word], Field(max_length=20, description="results carry all of these; those of an answer narrow it down")
     ] = []
     category: Annotated[Word | None, Field(description="top category of the results' pins")] = None
-    label: Annotated[Word | None, Field(description="of the object; leaves whole pictures out")] = None
     buyable: Annotated[bool | None, Field(description="whether results can be bought")] = None
+    indexed_up_to: Annotated[
+        str | None, Field(max_length=8192, description="of an earlier answer; this one is at least as far")
+    ] = None
+
+
+class Narrowed(Asking):
+    """What Flashlight and object search may be narrowed by besides."""
+
+    label: Annotated[Word | None, Field(description="of the object; leaves whole pictures out")] = None
     preset: Annotated[
         Literal["similar_looks", "shop_the_look"] | None,
         Field(description="similar_looks: fashion only; shop_the_look: buyable only, experts' products first"),
@@ -47,9 +56,6 @@ class Narrowed(BaseModel):
     duplicates: Annotated[
         Literal["group", "keep"], Field(description="group: near-copies are named by the best of them")
     ] = "group"
-    indexed_up_to: Annotated[
-        str | None, Field(max_length=8192, description="of an earlier answer; this one is at least as far")
-    ] = None
 
 
 class ByPin(Narrowed):
@@ -74,6 +80,22 @@ class ByPicture(Narrowed):
     model_config = ConfigDict(extra="forbid", strict=False, title="SearchByPicture")
 
     box: Annotated[str | None, Field(description="x0,y0,x1,y1 in 0..1")] = None
+
+
+class ByLens(Asking):
+    """The fields of Lens's form beside the picture."""
+
+    model_config = ConfigDict(extra="forbid", strict=False, title="Lens")
+
+
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """A checked request to Lens."""
+
+    picture: bytes
+    k: int
+    filters: Filters
+    indexed_up_to: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +128,8 @@ class Question:
         return Asked(self.k, filters, self.duplicates)
 
 
-def _form_schema() -> dict[str, Any]:
-    fields = dict(ByPicture.model_json_schema()["properties"])
+def _form_schema(model: type[BaseModel]) -> dict[str, Any]:
+    fields = dict(model.model_json_schema()["properties"])
     image = {"type": "string", "format": "binary", "description": "JPEG, PNG or WebP"}
     return {
         "type": "object",
@@ -117,7 +139,7 @@ def _form_schema() -> dict[str, Any]:
     }
 
 
-FORM: dict[str, Any] = {"multipart/form-data": {"schema": _form_schema()}}
+FORM: dict[str, Any] = {"multipart/form-data": {"schema": _form_schema(ByPicture)}}
 OPENAPI: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -130,7 +152,9 @@ OPENAPI: dict[str, Any] = {
         },
     }
 }
-PICTURE_OPENAPI: dict[str, Any] = {"requestBody": {"required": True, "content": FORM}}
+LENS_OPENAPI: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _form_schema(ByLens)}}}
+}
 
 
 async def read(request: Request) -> Question:
@@ -148,11 +172,14 @@ async def read(request: Request) -> Question:
     raise Problem("wrong-content-type", "send application/json, or multipart/form-data with a picture in field image")
 
 
-async def read_picture(request: Request) -> Question:
-    """As `read`, for routes that take a picture only."""
+async def read_photograph(request: Request) -> Photograph:
+    """The question to Lens in a request's body. Raises as `read`."""
     if _content_type(request) != "multipart/form-data":
         raise Problem("wrong-content-type", "send multipart/form-data with a picture in field image")
-    return await _of_form(request)
+    picture, fields = await _form(request)
+    asked = _fields(ByLens, fields)
+    filters = Filters(frozenset(asked.annotations), category=asked.category, buyable=asked.buyable)
+    return Photograph(picture, asked.k, filters, asked.indexed_up_to)
 
 
 def _content_type(request: Request) -> str:
@@ -176,25 +203,33 @@ async def _of_json(request: Request) -> Question:
 
 
 async def _of_form(request: Request) -> Question:
+    picture, fields = await _form(request)
+    asked = _fields(ByPicture, fields)
+    box = None if asked.box is None else boxes.parse(asked.box)
+    return _question(asked, pin_id=None, object_index=None, picture=picture, box=box)
+
+
+async def _form(request: Request) -> tuple[bytes, dict[str, object]]:
+    """The picture and the other fields of a form."""
     try:
         async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES) as form:
             image = form.get("image")
             if not isinstance(image, UploadFile):
                 raise Problem("bad-field", "the form has no file in field image")
             picture = await image.read()
-            fields = {name: form.getlist(name) if name in LISTS else form.get(name) for name in form if name != "image"}
+            fields: dict[str, object] = {
+                name: form.getlist(name) if name in LISTS else form.get(name) for name in form if name != "image"
+            }
     except HTTPException as error:
         raise Problem("bad-request", f"the form cannot be read: {error.detail}") from None
     except ClientDisconnect:
         raise Problem("bad-request", "the body ended early") from None
-    asked = _fields(fields)
-    box = None if asked.box is None else boxes.parse(asked.box)
-    return _question(asked, pin_id=None, object_index=None, picture=picture, box=box)
+    return picture, fields
 
 
-def _fields(fields: Mapping[str, object]) -> ByPicture:
+def _fields(model: type[Form], fields: Mapping[str, object]) -> Form:
     try:
-        return ByPicture.model_validate(fields)
+        return model.model_validate(fields)
     except ValidationError as error:
         raise _invalid(error) from None
 

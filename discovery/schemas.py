@@ -177,6 +177,49 @@ class AnswerJson(Model):
     )
 
 
+class GuessJson(Model):
+    """An annotation that a picture probably deserves, by its visual neighbours."""
+
+    annotation: str
+    confidence: Share
+    score: float = Field(description="confidence * idf")
+
+
+class UnderstandingJson(Model):
+    """What Lens understood of a picture."""
+
+    annotations: list[GuessJson]
+    objects: list[QueryObjectJson] = Field(description="most certain first")
+    dominant_object: int | None = Field(None, description="place of the dominant object among the objects")
+    colours: list[ColourJson] = Field(description="salient ones, largest share first")
+    categories: dict[str, Share] = Field(description="category vector by the visual neighbours, greatest first")
+
+
+class SourceJson(Model):
+    """What became of a source of results."""
+
+    source: str = Field(description="visual | semantic | scenes")
+    state: str = Field(description="used | skipped | empty | late | failed")
+    ratio: Share = Field(description="its share of the results, as planned")
+    reason: str
+
+
+class LensResultJson(ResultJson):
+    """One result of Lens, and the source that it came from."""
+
+    source: str = Field(description="visual | semantic | scenes")
+
+
+class LensJson(Model):
+    """The answer of Lens."""
+
+    results: list[LensResultJson]
+    understanding: UnderstandingJson
+    sources: list[SourceJson]
+    indexed_up_to: str
+    partial: str | None = Field(None, description="source-missing: a source was late or failed")
+
+
 class StageJson(Model):
     """One stage of a pin's way, and when it was reached where that is known."""
 
@@ -243,6 +286,11 @@ def of_object(item: DetectedObject) -> ObjectJson:
     )
 
 
+def of_colour(rgb: int, share: float) -> ColourJson:
+    """A salient colour."""
+    return ColourJson(rgb=f"#{rgb:06x}", share=min(1.0, max(0.0, share)))
+
+
 def of_pin(record: ObjectRecord) -> PinJson:
     """A live pin."""
     return PinJson(
@@ -257,7 +305,7 @@ def of_pin(record: ObjectRecord) -> PinJson:
         image_width=record.image_width,
         image_height=record.image_height,
         objects=[of_object(item) for item in record.objects],
-        colours=[ColourJson(rgb=f"#{c.rgb:06x}", share=min(1.0, max(0.0, c.share))) for c in record.colours],
+        colours=[of_colour(colour.rgb, colour.share) for colour in record.colours],
         board_id=record.board_id,
         title=record.title,
         annotations=list(record.annotations),

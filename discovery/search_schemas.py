@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from discovery.boxes import of_message
+from discovery.lens import LensAnswer
+from discovery.ports import SeenObject
 from discovery.rerank import Ranked
-from discovery.schemas import AnnotationJson, AnswerJson, QueryJson, QueryObjectJson, ResultJson
+from discovery.schemas import (
+    AnnotationJson,
+    AnswerJson,
+    GuessJson,
+    LensJson,
+    LensResultJson,
+    QueryJson,
+    QueryObjectJson,
+    ResultJson,
+    SourceJson,
+    UnderstandingJson,
+    of_colour,
+)
 from discovery.search import Answer
 from discovery.subjects import Query
 
@@ -22,6 +36,33 @@ def of_answer(answer: Answer, indexed_up_to: str) -> AnswerJson:
     )
 
 
+def of_lens(answer: LensAnswer, indexed_up_to: str) -> LensJson:
+    """The answer of Lens."""
+    known = answer.known
+    return LensJson(
+        results=[LensResultJson(source=one.source, **of_ranked(one.ranked).model_dump()) for one in answer.results],
+        understanding=UnderstandingJson(
+            annotations=[
+                GuessJson(annotation=one.annotation, confidence=one.confidence, score=one.score)
+                for one in known.annotations
+            ],
+            objects=[_seen(one) for one in known.sight.objects],
+            dominant_object=known.dominant,
+            colours=[of_colour(rgb, share) for rgb, share in known.sight.colours],
+            categories=dict(known.categories),
+        ),
+        sources=[
+            SourceJson(source=one.source, state=one.state, ratio=one.ratio, reason=one.reason) for one in answer.sources
+        ],
+        indexed_up_to=indexed_up_to,
+        partial="source-missing" if answer.partial else None,
+    )
+
+
+def _seen(one: SeenObject) -> QueryObjectJson:
+    return QueryObjectJson(box=one.box, label=one.label, score=one.score)
+
+
 def of_query(query: Query) -> QueryJson:
     """What was searched."""
     seen = query.objects
@@ -30,9 +71,7 @@ def of_query(query: Query) -> QueryJson:
         object_index=query.object_index,
         box=query.box,
         label=query.label,
-        objects=None
-        if seen is None
-        else [QueryObjectJson(box=one.box, label=one.label, score=one.score) for one in seen],
+        objects=None if seen is None else [_seen(one) for one in seen],
         inference=query.inference,
     )
 

@@ -13,6 +13,7 @@ from discovery.announce import Announcer
 from discovery.crops import Crops
 from discovery.errors import Problem, deleted_pin, unknown_pin
 from discovery.feed import Feed
+from discovery.lens import Lens
 from discovery.metrics import ApiMetrics
 from discovery.ports import Found
 from discovery.rate import RateLimit
@@ -48,6 +49,13 @@ class Context:
             self.crops,
             tags=services.tags,
             engagement=services.engagement,
+            weights=services.weights,
+            limit_s=limits.scan_s,
+            timed=self.metrics.search_stage,
+        )
+        self.lens = Lens(
+            services.index,
+            self.crops,
             weights=services.weights,
             limit_s=limits.scan_s,
             timed=self.metrics.search_stage,

@@ -1,4 +1,4 @@
-"""POST /search/flashlight and POST /search/objects: by a pin's object or box, or by an uploaded picture."""
+"""POST /search/flashlight, /search/objects and /lens: by a pin's object or box, or by an uploaded picture."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request
 from discovery import questions
 from discovery.problems import documented
 from discovery.routes.context import Context, Here
-from discovery.schemas import AnswerJson
+from discovery.schemas import AnswerJson, LensJson
 from discovery.search import Kind
-from discovery.search_schemas import of_answer
+from discovery.search_schemas import of_answer, of_lens
 
 router = APIRouter(tags=["search"])
 
@@ -40,6 +40,24 @@ async def flashlight(here: Here, request: Request) -> AnswerJson:
 async def objects(here: Here, request: Request) -> AnswerJson:
     """Scenes that hold an object like this one; empty when the query holds no object and no box was drawn."""
     return await _search(here, request, "objects")
+
+
+@router.post(
+    "/lens",
+    response_model_exclude_none=True,
+    responses=documented(
+        "bad-request", "too-large", "wrong-content-type", "bad-field", "bad-picture", "bad-watermark",
+        "other-generation", "too-many-requests", "busy", "too-slow", "not-yet-indexed", "unavailable",
+    ),
+    openapi_extra=questions.LENS_OPENAPI,
+)  # fmt: skip
+async def lens(here: Here, request: Request) -> LensJson:
+    """What a photograph is about, and a diverse set of pins that mean the same, blended from several sources."""
+    here.admit(request)
+    asked = await questions.read_photograph(request)
+    await here.reach(asked.indexed_up_to)
+    answer = await here.heavy(lambda: here.lens.ask(asked.picture, asked.k, asked.filters))
+    return of_lens(answer, here.word(answer.watermark))
 
 
 async def _search(here: Context, request: Request, kind: Kind) -> AnswerJson:

@@ -1,0 +1,204 @@
+"""Lens over HTTP: what is understood, which sources run, and one diverse answer; and blending against an oracle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from discovery import blending
+from discovery.blending import RELEVANCE, SOURCES, Source
+from discovery.ports import Sight
+from discovery.rerank import Ranked
+from discovery.understanding import FLOOR, PRIOR, understand
+from dotstream.errors import Retryable
+from indexer.records_pb2 import Code, ObjectRecord
+from tests.discovery.stage import Stage, patch
+from tests.discovery.test_api_pins import problem
+
+BITS = 64
+
+
+def ask(api: httpx.Client, picture: bytes, **fields: Any) -> Any:
+    response = api.post("/lens", files={"image": ("x.png", picture)}, data=fields)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+@pytest.fixture
+def kitchen(stage: Stage) -> Stage:
+    """Pins like the photograph, one that is only about the same thing, and others."""
+    boxes = [(0.1, 0.1, 0.6, 0.9), (0.2, 0.1, 0.7, 0.9), (0.3, 0.2, 0.9, 0.8), (0.2, 0.3, 0.8, 0.9)]
+    for n, box in enumerate(boxes):
+        stage.pin(f"berry-{n}", patch("blue", box), annotations=["blueberry", "fruit"], categories={"food": 1.0})
+    stage.pin("cake", patch("grey"), annotations=["blueberry", "dessert"], title="Blueberry cake", buyable=True)
+    for n in range(8):
+        stage.pin(f"other-{n}", patch("yellow", (0.1, 0.1 + n / 20, 0.3, 0.6)), annotations=[f"word-{n}"])
+    return stage
+
+
+def states(body: Any) -> dict[str, str]:
+    return {each["source"]: each["state"] for each in body["sources"]}
+
+
+def test_a_photograph_finds_what_looks_alike_and_what_means_the_same(api: httpx.Client, kitchen: Stage) -> None:
+    body = ask(api, patch("blue", (0.15, 0.1, 0.65, 0.9)), k=8)
+    known = body["understanding"]
+    assert known["annotations"][0]["annotation"] in {"blueberry", "fruit"}
+    assert known["annotations"][0]["confidence"] > 0.5
+    assert next(iter(known["categories"])) == "food"
+    assert known["objects"][0]["label"] == "Patch"
+    assert known["dominant_object"] == 0
+    assert known["colours"][0]["rgb"].startswith("#")
+    assert states(body) == {"visual": "used", "semantic": "used", "scenes": "used"}
+    assert sum(each["ratio"] for each in body["sources"]) == pytest.approx(1)
+    pins = [hit["pin_id"] for hit in body["results"]]
+    assert len(set(pins)) == len(pins)
+    assert "cake" in pins, "what means the same though it looks otherwise"
+    assert next(hit for hit in body["results"] if hit["pin_id"] == "cake")["source"] == "semantic"
+    assert pins[0].startswith("berry")
+    assert "partial" not in body
+
+
+def test_sources_follow_the_query(api: httpx.Client, kitchen: Stage) -> None:
+    body = ask(api, patch("grey", size=(410, 300)))
+    assert states(body)["scenes"] == "skipped"
+    assert "no object" in next(each["reason"] for each in body["sources"] if each["source"] == "scenes")
+    strange = ask(api, patch("white", (0.0, 0.0, 1.0, 1.0)))
+    assert states(strange)["semantic"] == "skipped"
+    assert "below" in next(each["reason"] for each in strange["sources"] if each["source"] == "semantic")
+    assert states(ask(api, patch("blue"), category="nothing"))["visual"] == "empty"
+    assert [hit["pin_id"] for hit in ask(api, patch("blue"), buyable="true")["results"]] == ["cake"]
+
+
+def test_near_copies_are_left_out_and_named(api: httpx.Client, kitchen: Stage) -> None:
+    for n in range(5):
+        kitchen.pin(f"copy-{n}", patch("blue", (0.1, 0.1, 0.6, 0.9), size=(420 + n, 300)), annotations=["blueberry"])
+    body = ask(api, patch("blue", (0.1, 0.1, 0.6, 0.9), size=(500, 300)), k=10)
+    alike = [hit for hit in body["results"] if hit["pin_id"].startswith("copy") or hit["pin_id"] == "berry-0"]
+    assert len(alike) == 1
+    assert len(alike[0]["duplicates"]) == 5
+
+
+def test_a_source_that_is_away_costs_only_itself(
+    api: httpx.Client, kitchen: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> Any:
+        raise Retryable("the disk refuses")
+
+    monkeypatch.setattr(kitchen.reader, "about", away)
+    body = ask(api, patch("blue"))
+    assert states(body)["semantic"] == "failed"
+    assert body["partial"] == "source-missing"
+    assert body["results"]
+    kitchen.models.away = True
+    problem(api.post("/lens", files={"image": ("x", patch("red"))}), 503, "unavailable")
+
+
+def test_a_bad_photograph_is_told_what_is_wrong(api: httpx.Client) -> None:
+    red = {"image": ("x", patch("red"))}
+    problem(api.post("/lens", json={"pin_id": "a"}), 415, "wrong-content-type")
+    problem(api.post("/lens", files={"image": ("x", b"no picture")}), 422, "bad-picture")
+    problem(api.post("/lens", files=red, data={"k": "0"}), 422, "bad-field")
+    problem(api.post("/lens", files=red, data={"k": "1000000"}), 422, "bad-field")
+    problem(api.post("/lens", files=red, data={"box": "0,0,1,1"}), 422, "bad-field")
+    problem(api.post("/lens", files=red, data={"buyable": "perhaps"}), 422, "bad-field")
+    problem(api.post("/lens", files=red, data={"indexed_up_to": "x"}), 400, "bad-watermark")
+    problem(api.post("/lens", data={"k": "5"}), 415, "wrong-content-type")
+
+
+@dataclass(frozen=True)
+class Found:
+    pin_id: str
+    object_index: int | None
+    distance: int
+    similarity: float
+    record: ObjectRecord
+
+
+def hit(number: int, code: bytes, annotations: Sequence[str] = (), similarity: float = 0.9) -> Found:
+    record = ObjectRecord(
+        pin_id=f"p{number}", codes=[Code(bits=code)], image_sha256=bytes([number]) * 32, annotations=annotations
+    )
+    return Found(record.pin_id, None, 3, similarity, record)
+
+
+def apart(one: Found, other: Found) -> int:
+    return (int.from_bytes(one.record.codes[0].bits) ^ int.from_bytes(other.record.codes[0].bits)).bit_count()
+
+
+pins = st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=14).map(
+    lambda codes: [hit(number, code) for number, code in enumerate(codes)]
+)
+
+
+def oracle(
+    found: dict[Source, list[Found]], shares: dict[Source, float], k: int, limit: float
+) -> list[tuple[str, str]]:
+    """The documented blend, by whole recomputation at each place."""
+    chosen: list[tuple[Found, Source]] = []
+
+    def open_(source: Source) -> list[tuple[int, Found]]:
+        taken = [one for one, _ in chosen]
+        return [
+            (rank, one)
+            for rank, one in enumerate(found[source])
+            if all(one.pin_id != other.pin_id and apart(one, other) > limit * BITS for other in taken)
+        ]
+
+    while len(chosen) < k:
+        able = [source for source in SOURCES if shares[source] and open_(source)]
+        if not able:
+            break
+        place = len(chosen) + 1
+        source = max(able, key=lambda each: shares[each] * place - sum(s == each for _, s in chosen))
+
+        def marginal(each: tuple[int, Found], source: Source = source) -> float:
+            rank, one = each
+            like = max((max(0.0, 1 - 2 * apart(one, other) / BITS) for other, _ in chosen), default=0.0)
+            return RELEVANCE * (1 - rank / len(found[source])) - (1 - RELEVANCE) * like
+
+        best = max(open_(source), key=lambda each: (marginal(each), -each[1].distance, each[1].pin_id))
+        chosen.append((best[1], source))
+    return [(one.pin_id, source) for one, source in chosen]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    all_pins=pins,
+    picks=st.tuples(*[st.lists(st.integers(0, 13), unique=True, max_size=8)] * 3),
+    weights=st.tuples(*[st.integers(0, 4)] * 3),
+    k=st.integers(1, 12),
+    limit=st.floats(0, 0.4),
+)
+def test_blending_is_the_documented_one(
+    all_pins: list[Found], picks: tuple[list[int], ...], weights: tuple[int, ...], k: int, limit: float
+) -> None:
+    found = {s: [all_pins[n] for n in each if n < len(all_pins)] for s, each in zip(SOURCES, picks, strict=True)}
+    shares = {s: w / 16 if found[s] else 0.0 for s, w in zip(SOURCES, weights, strict=True)}
+    ranked = {source: [Ranked(one, one.similarity) for one in each] for source, each in found.items()}
+    blended = blending.blend(ranked, shares, k, limit)
+    assert [(one.ranked.hit.pin_id, one.source) for one in blended] == oracle(found, shares, k, limit)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.4, 1.0), st.lists(st.sampled_from(["a", "b", "c"]), unique=True)), min_size=1, max_size=10
+    )
+)
+def test_confidence_is_the_documented_share_of_votes(rows: list[tuple[float, list[str]]]) -> None:
+    neighbours = [hit(n, b"\0" * 8, words, similarity) for n, (similarity, words) in enumerate(rows)]
+    known = understand(Sight(b"", (), b""), neighbours, lambda names: (100, dict.fromkeys(names, 10)))
+    votes = [max(0.0, similarity - FLOOR) / (1 - FLOOR) for similarity, _ in rows]
+    for guess in known.annotations:
+        own = sum(vote for vote, (_, words) in zip(votes, rows, strict=True) if guess.annotation in words)
+        assert math.isclose(guess.confidence, own / (sum(votes) + PRIOR), abs_tol=1e-9)
+        assert math.isclose(guess.score, guess.confidence * math.log(101 / 11), abs_tol=1e-9)
+    carried = {word for vote, (_, words) in zip(votes, rows, strict=True) if vote for word in words}
+    assert {guess.annotation for guess in known.annotations} == carried
