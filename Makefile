@@ -15,7 +15,7 @@ SOURCES := dotstream producers triton_models indexer consumers discovery ops
 NAME ?= pipeline
 FAULT_ROUNDS ?= 1000
 
-.PHONY: demo up setup setup-tests check test faults-short faults bench proto
+.PHONY: demo up setup setup-tests setup-bench check test faults-short faults bench proto
 
 demo: setup
 	$(BIN)/dotstream demo $(ARGS)
@@ -28,6 +28,9 @@ setup:
 
 setup-tests:
 	@ops/setup.sh --tests
+
+setup-bench:
+	@ops/setup.sh --bench
 
 check: setup
 	$(BIN)/ruff check $(SOURCES) tests
@@ -46,7 +49,7 @@ faults-short: setup
 faults: setup
 	FAULT_ROUNDS=$(FAULT_ROUNDS) $(PYTHON) -m pytest tests/faults -m faults --timeout=0 $(ARGS)
 
-bench: setup
+bench: setup-bench
 	$(BIN)/dotstream bench $(NAME) $(ARGS)
 
 proto: setup

@@ -52,4 +52,6 @@ if [ "$uv" = .uv/bin/uv ] && [ ! -x "$uv" ]; then
 fi
 
 # Exactly what uv.lock says, with the Python that is here.
-UV_PYTHON_DOWNLOADS=never "$uv" sync --frozen --quiet
+groups=()
+[ "${1:-}" != --bench ] || groups=(--group bench)
+UV_PYTHON_DOWNLOADS=never "$uv" sync --frozen --quiet "${groups[@]}"

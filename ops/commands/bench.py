@@ -1,9 +1,14 @@
-"""`dotstream bench NAME`: run one benchmark; each is a module of ops/bench/ with `run(arguments) -> Report`."""
+"""`dotstream bench NAME`: run one benchmark; each is a module of ops/bench/ with `main(as_json=…)`.
+
+A benchmark that draws takes `plot` too.
+"""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,12 +20,17 @@ from ops.commands.options import Json
 def bench(
     name: Annotated[str, typer.Argument(help="Which benchmark; an unknown name lists them.")],
     as_json: Json = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG file.")] = None,
 ) -> None:
     """Run a benchmark and print its figures with their conditions."""
     names = _names()
     if name not in names:
         raise Misconfigured(f"no benchmark {name!r}; there are: {', '.join(names) or 'none'}")
-    importlib.import_module(f"ops.bench.{name}").main(as_json=as_json)
+    main = importlib.import_module(f"ops.bench.{name}").main
+    draws = "plot" in inspect.signature(main).parameters
+    if plot is not None and not draws:
+        raise Misconfigured(f"the benchmark {name!r} draws nothing; leave --plot out")
+    main(as_json=as_json, **({"plot": plot} if draws else {}))
 
 
 def _names() -> list[str]:
