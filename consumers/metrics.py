@@ -77,6 +77,9 @@ class WorkerMetrics:
             "Pins whose dots were decided again, by what made them due; `not now`: put off.",
             "trigger",
         )
+        self._crop_objects = counter(
+            "crop_objects", "Boxes that many people cropped: `added` to their pin, or why they could not be.", "outcome"
+        )
         self.paused = gauge("paused", "1 while the worker waits for something that is away; its log says what.").labels(
             role
         )
@@ -121,6 +124,9 @@ class WorkerMetrics:
 
     def decided_again(self, trigger: str) -> None:
         self._again.labels(self.role, trigger).inc()
+
+    def crop_objects(self, outcome: str, count: int) -> None:
+        self._crop_objects.labels(self.role, outcome).inc(count)
 
     def inferred(self, model: str, *, rows: int, seconds: float, retries: int, outcome: str) -> None:
         """See `triton_models.calls.Observer`."""

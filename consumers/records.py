@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consumers.ports import Message, Output
+from consumers.ports import Headers, Message, Output
 from dotstream.clock import Clock
 from dotstream.errors import Poison
 from indexer.records import delete_record, encode
@@ -50,7 +50,7 @@ class RecordWriter:
     def deleted(self, event: PinEvent, message: Message) -> Output:
         """The delete record of an event of kind deleted: a function of the event, whichever worker writes it."""
         record = delete_record(event.pin_id, event.version, self._generation, event.event_time)
-        return self._output(record, message)
+        return self._output(record, message.headers)
 
     def live(self, event: PinEvent, look: Look, *, ref: str, sha256: bytes, message: Message) -> Output:
         """The record of a live pin, revision 0.
@@ -81,7 +81,15 @@ class RecordWriter:
             event_time=event.event_time,
             recorded_at=self._clock.now_ms(),
         )
-        return self._output(record, message)
+        return self._output(record, message.headers)
+
+    def again(self, record: ObjectRecord) -> Output:
+        """A record that takes the place of one with a smaller revision.
+
+        Raises:
+            Poison: record_too_large.
+        """
+        return self._output(record, ())
 
     def _object(self, number: int, seen: Seen) -> DetectedObject:
         found = seen.objects[number]
@@ -95,14 +103,14 @@ class RecordWriter:
             codes=[Code(feature=self._feature, bits=found.code)],
         )
 
-    def _output(self, record: ObjectRecord, message: Message) -> Output:
+    def _output(self, record: ObjectRecord, of_message: Headers) -> Output:
         headers = event_headers(
             kind="deleted" if record.deleted else "updated",
             event_id=f"{record.generation}/{record.pin_id}/{record.version}/{record.revision}",
             source=self._source,
             type=RECORD_TYPE,
             time_ms=record.recorded_at,
-            traceparent=child_traceparent(read_traceparent(message.headers)),
+            traceparent=child_traceparent(read_traceparent(of_message)),
             subject=record.pin_id,
         )
         value = encode(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,12 @@ from dotstream.errors import Misconfigured
 from ops.generations import Pipeline
 from ops.settings import Settings
 from triton_models.cards import ModelCard, read_card
-from triton_models.pictures import Picture, PictureLimits, decode
-from triton_models.pipeline import Vision, VisionSettings, fingerprint
+from triton_models.pictures import Picture, PictureLimits, crop_resize, decode
+from triton_models.pipeline import EMBEDDER_SIZE, Vision, VisionSettings, fingerprint, widened
+from triton_models.seen import Box
 
 if TYPE_CHECKING:
+    from consumers.crops import Embeds
     from consumers.fetch import Fetcher
     from indexer.pictures import PictureStore, ResultCache
     from triton_models.calls import Observer
@@ -75,6 +77,20 @@ def vision_settings(settings: Settings) -> VisionSettings:
 def vision_of(settings: Settings, client: TritonClient) -> Vision:
     """The pipeline over `client`."""
     return Vision(client, vision_settings(settings))
+
+
+def box_embedder(settings: Settings, client: TritonClient, pictures: PictureStore) -> Embeds:
+    """Cuts boxes out of a stored picture as the pipeline does, and embeds them."""
+    import numpy as np
+
+    decoded, margin = decoder_of(settings), settings.vision.crop_margin
+
+    def embed(image_ref: str, boxes: Sequence[Box]) -> list[bytes]:
+        pixels = decoded(pictures.get(image_ref)).pixels
+        crops = np.stack([crop_resize(pixels, widened(box, margin), EMBEDDER_SIZE) for box in boxes])
+        return [code.tobytes() for code in client.embed(crops)]
+
+    return embed
 
 
 def pipeline_of(settings: Settings) -> Pipeline:

@@ -222,6 +222,17 @@ class Dots(Section):
     )
 
 
+class Crops(Section):
+    batch_max: Count = Field(default=1_000, description="engagement events applied in one commit")
+    people: Annotated[int, Field(ge=2)] = Field(
+        default=5, description="distinct people whose crops must agree before their box is an object of the pin"
+    )
+    overlap: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.6, description="intersection over union from which two crops are of the same thing"
+    )
+    max_objects: Annotated[int, Field(ge=0, le=16)] = Field(default=4, description="objects from crops on one pin")
+
+
 class Saves(Section):
     batch_max: Count = Field(default=4_000, description="save events applied in one commit")
     board_pins: Count = Field(default=256, description="pins that a board keeps, its newest")
@@ -274,6 +285,7 @@ class SettingsModel(BaseModel):
     vision: Vision = Vision()
     index: Index = Index()
     dots: Dots = Dots()
+    crops: Crops = Crops()
     saves: Saves = Saves()
     api: Api = Api()
     worker: Worker = Worker()

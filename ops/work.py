@@ -1,4 +1,4 @@
-"""Puts one worker process together from the settings and runs it: `dotstream work vision|takedowns|index|dots|saves`.
+"""Puts one worker process together from the settings and runs it: `dotstream work ROLE`.
 
 This is the only place where settings, clients and the parts of consumers/ meet. A role's own parts are imported when it
 is built, so that no worker pays for another's libraries.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROLES = ("vision", "takedowns", "index", "dots", "saves")
+ROLES = ("vision", "takedowns", "index", "dots", "crops", "saves")
 TOPICS_LIMIT_S = 60.0
 
 
@@ -285,6 +285,39 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     return Worker(log, processor, pool, place.clock, place.metrics, settings=runtime, spare=spare)
 
 
+def _crops(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:
+    from consumers.crops import CropSettings, CropsJob, crop_store
+    from consumers.state_worker import StateWorker, StateWorkerSettings
+    from indexer.reader import IndexReader
+    from ops.models import box_embedder, pictures_of, triton_client
+    from ops.states import state_opener
+
+    settings, crops, engagements = place.settings, place.settings.crops, place.names.events.engagements
+    require(settings.kafka.connection(), [engagements], limit_s=TOPICS_LIMIT_S)
+    reader = IndexReader(
+        settings.index_folder,
+        place.generation.partitions,
+        clock=place.clock,
+        lease_s=settings.index.lease_s,
+        name=f"crops-{settings.worker.slot}",
+    )
+    owned.callback(reader.close)
+    client = triton_client(settings, place.metrics)
+    owned.callback(client.close)
+    job = CropsJob(
+        state_opener(settings, crop_store(settings.generation), place.clock),
+        reader=reader,
+        embed=box_embedder(settings, client, pictures_of(settings)),
+        records=place.writer(),
+        feature=place.feature,
+        clock=place.clock,
+        metrics=place.metrics,
+        settings=CropSettings(people_min=crops.people, iou_min=crops.overlap, objects_max=crops.max_objects),
+    )
+    limits = StateWorkerSettings(batch_max=crops.batch_max, dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM)
+    return StateWorker(place.log("crops", [engagements]), job, place.clock, place.metrics, settings=limits)
+
+
 def _saves(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:  # noqa: ARG001  nothing else to own
     from consumers.saves import SavesJob, SavesSettings
     from consumers.state_worker import StateWorker, StateWorkerSettings
@@ -315,6 +348,7 @@ GENERATION_BUILDERS: dict[str, GenerationBuilder] = {
     "takedowns": _takedowns,
     "index": _index,
     "dots": _dots,
+    "crops": _crops,
 }
 BUILDERS: dict[str, Builder] = {
     **{role: _of_generation(build) for role, build in GENERATION_BUILDERS.items()},

@@ -20,6 +20,7 @@ class Role(str, Enum):  # noqa: UP042  typer shows the values of a str enumerati
     TAKEDOWNS = "takedowns"
     INDEX = "index"
     DOTS = "dots"
+    CROPS = "crops"
     SAVES = "saves"
 
 

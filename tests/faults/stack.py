@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 READY_LIMIT_S = 120.0
 COMMAND = (sys.executable, "-m", "ops.cli")
 _ASSIGNED = re.compile(r"assigned \S+\[|\[\d+\] opened at")
-WORKERS = ("vision", "takedowns", "index", "dots", "saves")
+WORKERS = ("vision", "takedowns", "index", "dots", "crops", "saves")
 
 
 def clean_environment(settings: dict[str, str]) -> dict[str, str]:

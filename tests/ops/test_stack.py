@@ -10,12 +10,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
 
+from producers.events_pb2 import EngagementEvent, EventBox, PinEvent
+from producers.kafka import KafkaConnection
+from producers.publisher import Publisher
 from tests.ops.test_cli import dotstream
 from tests.ops.test_supervisor import runs, until
+from tests.support.photographs import photographs
 
 ROOT = Path(__file__).parents[2]
 READY_LIMIT_S = 150
@@ -73,7 +78,7 @@ def processes(facts: dict[str, Any]) -> list[int]:
 def test_up_runs_everything_and_leaves_nothing(up: Up, tmp_path: Path) -> None:
     facts = up.start()
     started = processes(facts)
-    assert len(started) == 7
+    assert len(started) == 9
     assert (facts["prefix"], facts["generation"]) == ("", "g1")
     assert facts["file_roots"] == [str(Path.home()), str(ROOT)]
     status = dotstream("status", "--json", "--data", up.data, cwd=tmp_path)
@@ -84,6 +89,8 @@ def test_up_runs_everything_and_leaves_nothing(up: Up, tmp_path: Path) -> None:
     assert told["parts"]["vision"]["lag"] == 0
     with urlopen(facts["api"] + "/readyz", timeout=10) as answer:  # noqa: S310  our own server
         assert answer.status == 200
+
+    what_many_crop_gets_a_dot(facts)
 
     index = facts["parts"]["index"]["pid"]
     os.kill(index, signal.SIGKILL)
@@ -99,6 +106,29 @@ def test_up_runs_everything_and_leaves_nothing(up: Up, tmp_path: Path) -> None:
     assert up.end(signal.SIGINT) == 0
     until(lambda: not any(runs(pid) for pid in processes(again)), 5)
     assert not (up.data / "stack.json").exists()
+
+
+def what_many_crop_gets_a_dot(facts: dict[str, Any]) -> None:
+    """A pin, then the same crop of it by five people: the box becomes an object, and the object has its dot."""
+    corner = EventBox(x0=0.0, y0=0.0, x1=0.125, y1=0.25)
+    with Publisher(KafkaConnection(facts["kafka"])) as publisher:
+        picture = photographs()[0].read_bytes()
+        publisher.pin(PinEvent(pin_id="cropped", kind=PinEvent.KIND_CREATED, image={"inline": picture}, version=1))
+        for person in "abcde":
+            event = EngagementEvent(
+                pin_id="cropped", kind=EngagementEvent.KIND_CROP, user_id=person, box=corner, event_time=1
+            )
+            publisher.engagement(event)
+
+    def shown() -> bool:
+        try:
+            with urlopen(facts["api"] + "/pins/cropped/dots", timeout=10) as answer:  # noqa: S310  our own server
+                found = json.load(answer)
+        except HTTPError:
+            return False
+        return found["decision"] > 65_536 and any(dot["x"] == 0.0625 and dot["shown"] for dot in found["dots"])
+
+    until(shown, 60)
 
 
 @pytest.mark.timeout(600)
