@@ -31,7 +31,7 @@ class CodeFiles:
 
     Attributes:
         layout: which there are now.
-        replaced: those out of the layout that readers of other processes may still have in view.
+        replaced: (layout that replaced it, segment) that readers of other processes may still have in view.
 
     Raises:
         ForeignFormat, Damaged: a header does not hold.
@@ -41,7 +41,7 @@ class CodeFiles:
         self.folder = folder
         self.spec = spec
         self.layout = layout
-        self.replaced: list[Segment] = []
+        self.replaced: list[tuple[int, Segment]] = []
         self._fading: WeakSet[Segment] = WeakSet()
         self._segments: list[Segment] = []
         self._numbers: list[int] = []
@@ -112,16 +112,18 @@ class CodeFiles:
         numbers = slots >> 32
         for number in np.unique(numbers).tolist():
             here = numbers == number
-            self._kill(self[number], slots[here], offsets[here])
-        for segment in (*self.replaced, *self._fading):
+            segment = self[number]
+            if self._kill(segment, slots[here], offsets[here]):
+                self._dirty.add(segment)
+        for segment in (*(segment for _, segment in self.replaced), *self._fading):
             self._kill(segment, slots, offsets)
 
-    def _kill(self, segment: Segment, slots: Ints, offsets: Ints) -> None:
+    def _kill(self, segment: Segment, slots: Ints, offsets: Ints) -> bool:
         indices = segment.indices_of(slots)
         here = indices >= 0
         if here.any():
             segment.kill(indices[here], offsets[here])
-            self._dirty.add(segment)
+        return bool(here.any())
 
     def settle(self, before: State, now: State) -> None:
         """Once a commit names a new head: the segments behind it are mapped read-only."""
@@ -130,26 +132,42 @@ class CodeFiles:
 
     # -- compaction ----------------------------------------------------------------------------------------------
 
+    def sealed_before(self, number: int) -> list[Segment]:
+        """The segments that end before this number, ascending."""
+        return [segment for segment in self._segments if segment.name.last < number]
+
     def replace(self, layout: Layout, name: SegmentName, made: Segment | None) -> None:
         """Puts a compacted segment, or for None nothing, in the place of those from its number to its last."""
-        first, stop = self._at(name.number), self._at(name.last) + 1
-        old = self._segments[first:stop]
-        self._segments[first:stop] = [] if made is None else [made]
+        old = [segment for segment in self._segments if name.number <= segment.number <= name.last]
+        first = self._segments.index(old[0])
+        self._segments[first : first + len(old)] = [] if made is None else [made]
         self._number()
         self.layout = layout
-        self.replaced += old
+        self.replaced += [(layout.number, segment) for segment in old]
         if made is not None:
             self._dirty.add(made)
 
-    def let_go(self, segments: list[Segment]) -> None:
-        """Removes the files of replaced segments. Queries of this process that look at one keep it alive until then."""
-        for segment in segments:
-            self.replaced.remove(segment)
+    def let_go(self, layout: int) -> int:
+        """Removes the files of segments that this layout, or one before it, replaced; returns how many.
+
+        Queries of this process that look at one of them keep it mapped, and are told of deaths, until they are done.
+        """
+        gone = [segment for number, segment in self.replaced if number <= layout]
+        self.replaced = [each for each in self.replaced if each[0] > layout]
+        for segment in gone:
             self._dirty.discard(segment)
             self._fading.add(segment)
             segment.close()
-            for suffix in (".codes", ".meta"):
-                segment.name.path(self.folder, suffix).unlink(missing_ok=True)
+            _unlink(segment.name, self.folder)
+        return len(gone)
+
+    def clear_left_overs(self, state: State) -> None:
+        """Removes files that no layout names: of compactions that a crash cut off, or of what they replaced."""
+        kept = {name.path(self.folder, ".codes") for name, _ in self.layout.files(self.spec, state.head_segment)}
+        for path in self.folder.glob("*.codes"):
+            number, _, layout = path.stem.partition("-")
+            if path not in kept and (layout or int(number) < state.head_segment):
+                _unlink(SegmentName(int(number), int(number), int(layout or 0)), self.folder)
 
     # -- the disk ------------------------------------------------------------------------------------------------
 
@@ -166,7 +184,7 @@ class CodeFiles:
 
     def close(self) -> None:
         """Closes descriptors."""
-        for segment in (*self._segments, *self.replaced):
+        for segment in (*self._segments, *(segment for _, segment in self.replaced)):
             segment.close()
 
     def _reopen(self, number: int, mode: Mode) -> None:
@@ -177,3 +195,8 @@ class CodeFiles:
             self._dirty.discard(old)
             self._dirty.add(self._segments[at])
         old.close()
+
+
+def _unlink(name: SegmentName, folder: Path) -> None:
+    for suffix in (".codes", ".meta"):
+        name.path(folder, suffix).unlink(missing_ok=True)

@@ -29,6 +29,7 @@ _CACHE_BYTES = 8 << 20
 _MEET_S = 0.02
 _POLL_S = 0.0002
 _MEET_TRIES = 1000
+_VIEW_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,14 @@ class Follower:
     def _follow(self, version: _Version) -> None:
         if self.now is not None and _read_page(version)[0] == version.sequence:
             return
-        sequence, state, settled = self._meet(version)
-        try:
-            view = version.view(state)
-        except FileNotFoundError as error:
-            raise Retryable(f"a segment of partition {self.partition} is not there: {error}") from error
+        for tried in range(_VIEW_TRIES + 1):
+            sequence, state, settled = self._meet(version)
+            try:
+                view = version.view(state)
+                break
+            except FileNotFoundError as error:  # compaction replaced it meanwhile
+                if tried == _VIEW_TRIES:
+                    raise Retryable(f"a segment of partition {self.partition} is not there: {error}") from error
         self.now = Followed(view, version.catalogue, state, version.identity)
         version.sequence = sequence if settled else -1
 

@@ -1,13 +1,14 @@
 """Leases of readers: what each follower still answers from, so that a takedown knows when nobody answers the old.
 
 A reader holds one page file per generation, `<generation>/readers/<name>.lease` (indexer/pages.py), and renews it in
-`refresh()`. Payload, little endian, version 1:
+`refresh()`. Payload, little endian, version 2:
 
     version u32 | partitions u32 | boot id 16 bytes | expires f64 | partitions x (partition i32, incarnation 16 bytes,
-    watermark i64)
+    watermark i64, layout u64)
 
 `expires` is monotonic time, which all processes of one boot share; a lease of another boot is void. The watermark is
-the lowest that any query of the reader still in progress may answer from.
+the lowest, and the layout (indexer/layout.py) the oldest, that any query of the reader still in progress may answer
+from.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import shutil
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotstream.clock import Clock
@@ -24,10 +25,10 @@ from indexer.errors import LockHeld
 from indexer.folder import Lock
 from indexer.pages import MAX_PAYLOAD, PageFile
 
-VERSION = 1
+VERSION = 2
 FOLDER = "readers"
 _HEAD = struct.Struct("<II16sd")
-_EACH = struct.Struct("<i16sq")
+_EACH = struct.Struct("<i16sqQ")
 MAX_PARTITIONS = (MAX_PAYLOAD - _HEAD.size) // _EACH.size
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIX = ".lease"
@@ -56,12 +57,14 @@ class Lease:
         expires: monotonic seconds.
         boot: of the machine's boot in which that counts.
         positions: partition -> (incarnation, watermark).
+        layouts: partition -> number of the layout.
     """
 
     name: str
     expires: float
     boot: bytes
     positions: Positions
+    layouts: Mapping[int, int] = field(default_factory=dict)
 
     def passed(self, partition: int, incarnation: bytes, offset: int, now: float, boot: bytes) -> bool:
         """Whether this reader can no longer answer from before `offset` of the partition."""
@@ -106,10 +109,11 @@ class LeaseFile:
             setup.release()
         self._boot = boot_id()
 
-    def renew(self, expires: float, positions: Positions) -> None:
-        """Publishes what the reader answers from until then."""
+    def renew(self, expires: float, positions: Positions, layouts: Mapping[int, int] | None = None) -> None:
+        """Publishes what the reader answers from until then; a partition without a layout has the first one."""
+        known = layouts or {}
         parts = [_HEAD.pack(VERSION, len(positions), self._boot, expires)]
-        parts += [_EACH.pack(partition, *position) for partition, position in positions.items()]
+        parts += [_EACH.pack(number, *position, known.get(number, 0)) for number, position in positions.items()]
         self._page.write(b"".join(parts))
 
     def close(self) -> None:
@@ -157,7 +161,9 @@ def read_leases(generation: Path) -> list[Lease]:
 def _unpack(name: str, payload: bytes) -> Lease:
     _, count, boot, expires = _HEAD.unpack_from(payload)
     positions: dict[int, tuple[bytes, int]] = {}
+    layouts: dict[int, int] = {}
     for at in range(count):
-        partition, incarnation, watermark = _EACH.unpack_from(payload, _HEAD.size + at * _EACH.size)
+        partition, incarnation, watermark, layout = _EACH.unpack_from(payload, _HEAD.size + at * _EACH.size)
         positions[partition] = (incarnation, watermark)
-    return Lease(name, expires, boot, positions)
+        layouts[partition] = layout
+    return Lease(name, expires, boot, positions, layouts)

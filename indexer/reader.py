@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,6 +61,24 @@ class IndexSize:
     documents: int
 
 
+@dataclass(slots=True)
+class _Held:
+    """What a lease says: the lowest watermark and the oldest layout of each partition."""
+
+    positions: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    layouts: dict[int, int] = field(default_factory=dict)
+
+    def add(self, one: Followed) -> None:
+        """Takes in a version that may be answered from. Two folders of one partition have no common watermark."""
+        number, position = one.view.partition, (one.state.incarnation, one.view.watermark)
+        known = self.positions.setdefault(number, position)
+        if known[0] != position[0]:
+            self.positions[number] = (bytes(16), -1)
+        elif position < known:
+            self.positions[number] = position
+        self.layouts[number] = min(one.state.layout, self.layouts.get(number, one.state.layout))
+
+
 class IndexReader:
     """Follows every partition of one generation.
 
@@ -95,7 +113,7 @@ class IndexReader:
         self._valid_until = float("-inf")
         self._active: dict[int, Version] = {}
         self._asked = 0
-        self._leased: tuple[float, dict[int, tuple[bytes, int]]] = (float("-inf"), {})
+        self._leased: tuple[float, _Held] = (float("-inf"), _Held())
 
     @property
     def generation(self) -> str:
@@ -123,14 +141,14 @@ class IndexReader:
             started = self._clock.monotonic()
             if started >= self._valid_until:
                 # The lease stands before the pages are read: a takedown that completes from here on waits for it.
-                self._renew(started, self._positions(()))
+                self._renew(started, self._held(()))
             for follower in self._followers:
                 follower.refresh()
             version = tuple(follower.now for follower in self._followers if follower.now is not None)
             self._check(version)
             with self._state:
                 self._version = version
-            self._renew(started, self._positions(version))
+            self._renew(started, self._held(version))
             self._valid_until = self._leased[0] + self._lease_s
             return self.watermark
 
@@ -140,26 +158,21 @@ class IndexReader:
             if found != (self.generation, version[0].identity.bits):
                 raise ForeignFormat(f"partition {one.identity.partition} holds {found[1]}-bit codes of {found[0]!r}")
 
-    def _positions(self, version: Version) -> dict[int, tuple[bytes, int]]:
+    def _held(self, version: Version) -> _Held:
         """What may still be answered from: this version and those of queries in progress, the lowest of each."""
         with self._state:
             versions = [version, *self._active.values()]
-        positions: dict[int, tuple[bytes, int]] = {}
+        held = _Held()
         for one in (one for each in versions for one in each):
-            position = (one.state.incarnation, one.view.watermark)
-            known = positions.setdefault(one.view.partition, position)
-            if known[0] != position[0]:
-                positions[one.view.partition] = (bytes(16), -1)
-            elif position < known:
-                positions[one.view.partition] = position
-        return positions
+            held.add(one)
+        return held
 
-    def _renew(self, started: float, positions: dict[int, tuple[bytes, int]]) -> None:
-        """Writes the lease when its positions moved or a quarter of its time is gone."""
+    def _renew(self, started: float, held: _Held) -> None:
+        """Writes the lease when what it holds moved or a quarter of its time is gone."""
         written, known = self._leased
-        if positions != known or started > written + self._lease_s / 4:
-            self._lease.renew(started + self._lease_s, positions)
-            self._leased = (started, positions)
+        if held != known or started > written + self._lease_s / 4:
+            self._lease.renew(started + self._lease_s, held.positions, held.layouts)
+            self._leased = (started, held)
 
     @contextmanager
     def _asking(self) -> Iterator[Version]:
@@ -347,7 +360,7 @@ class IndexReader:
         """
         with self._refreshing:
             self._valid_until = float("-inf")
-            self._leased = (float("-inf"), {})
+            self._leased = (float("-inf"), _Held())
             self._lease.renew(self._clock.monotonic() - 1.0, {})
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ Recovery, at every opening, in this order; each step may be cut off and done aga
     3  deaths that the catalogue recorded since the last sync are put into the columns again
     4  codes behind the durable length are held against their checksums. A slot that fails is hidden and noted as
        damaged, and `applied` goes back to the durable offset, so that the log brings its record again
-    5  all of it is synced, and the page is published
+    5  all of it is synced, files that no layout names are removed, and the page is published
 """
 
 from __future__ import annotations
@@ -178,6 +178,7 @@ def recover(catalogue: Catalogue, files: CodeFiles, state: State, at: Steps) -> 
     at("synced columns")
     catalogue.write(batch)
     catalogue.sync()
+    files.clear_left_overs(state)
     at("recovered")
     return state, frozenset((known | damaged) - healed)
 

@@ -95,6 +95,7 @@ class Segment:
         self.board: npt.NDArray[np.uint32] = self._column("board")
         self.nth: npt.NDArray[np.uint32] = self._column("nth")
         self.check: npt.NDArray[np.uint32] = self._column("check")
+        self._living: tuple[int, int] | None = None
         self._slots: npt.NDArray[np.uint64] | None = self._column("slot") if name.compacted else None
         self._edits: npt.NDArray[np.uint64] = np.asarray(self._meta_map)[EDITS_AT : EDITS_AT + 8].view("<u8")
 
@@ -126,6 +127,13 @@ class Segment:
     def edits(self) -> int:
         """How often committed slots changed; rises after each change. 0: every slot below the length is as born."""
         return int(self._edits[0])
+
+    def living(self) -> int:
+        """How many slots of a full segment live; counted anew only when some of them changed."""
+        edits = self.edits
+        if self._living is None or self._living[0] != edits:
+            self._living = (edits, int(np.count_nonzero(self.died == LIVE)))
+        return self._living[1]
 
     # -- slots by number -----------------------------------------------------------------------------------------
 

@@ -33,8 +33,9 @@ from indexer.answers import Changed, Query, SearchResult, answer, read_entry, re
 from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, read_batch
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
+from indexer.compaction import DEAD_SHARE, Compacted, Move, choose, copy, oldest_layout
 from indexer.crew import ALONE, Crew
-from indexer.database import U64
+from indexer.database import I64, U64
 from indexer.disk import disk
 from indexer.entries import Entry
 from indexer.errors import LockHeld, NeedsRebuild, Superseded
@@ -100,6 +101,9 @@ class Shard:
         self._null_retention_ms = null_retention_ms
         self._at = at
         self._mutex = threading.RLock()
+        self._compacting = threading.Lock()
+        self._durable_layout = opened.state.layout
+        self._compactions = 0
         self._names = Names(opened.catalogue)
         self._damaged = opened.damaged
         self._flights = Flights(opened.catalogue)
@@ -181,15 +185,24 @@ class Shard:
         return self._opened.place.pointer != CURRENT
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed or let go of."""
+        return self._closed
+
+    @property
     def damaged_slots(self) -> int:
         """Codes that a power loss took and that replay has not brought again yet."""
         return len(self._damaged)
 
     def counts(self) -> dict[str, int]:
-        """live_pins, deleted_pins, objects, codes, documents (live pins with annotations), segments."""
-        state = self._state
+        """live_pins, deleted_pins, objects, codes, documents (live pins with annotations); segments, dead_slots, and
+        compactions since it was opened.
+        """
+        state, segments = self._state, self._view.segments
         names = ("live_pins", "deleted_pins", "objects", "codes", "documents")
-        return {name: getattr(state, name) for name in names} | {"segments": len(self._view.segments)}
+        found: dict[str, int] = {name: getattr(state, name) for name in names}
+        dead = sum(length for _, length in segments) - state.codes
+        return found | {"segments": len(segments), "dead_slots": dead, "compactions": self._compactions}
 
     def check_log_end(self, end_offset: int) -> None:
         """Holds the state against the log.
@@ -307,6 +320,82 @@ class Shard:
         self._opened.page.write(self._state.pack())
         self._view = self._opened.files.view(self._state)
 
+    # -- compaction ----------------------------------------------------------------------------------------------
+
+    def compact(self, dead_share: float = DEAD_SHARE) -> Compacted | None:
+        """Compacts the sparsest segments, and removes the files of those replaced before that nobody needs any more.
+
+        indexer/compaction.py numbers the steps. From any thread, one at a time; writing and queries go on meanwhile.
+
+        Args:
+            dead_share: from which share of dead slots a segment is sparse.
+
+        Returns:
+            What was done; None when nothing is sparse.
+
+        Raises:
+            Superseded, DiskFull, Retryable, Damaged: as for `apply`.
+        """
+        with self._compacting, disk():
+            self._let_go()
+            with self._mutex:
+                self._check_usable()
+                files, state = self._opened.files, self._state
+                may_move = files.sealed_before(0 if self._damaged else state.durable_segment)
+            segments = choose(may_move, files.spec, dead_share)
+            if not segments:
+                return None
+            self._at("compaction chosen")
+            move = copy(files.folder, files.spec, segments, files.layout.number + 1)
+            self._at("compaction copied")
+            with self._mutex:
+                started = self._clock.monotonic()
+                self._check_usable()
+                self._usable = False
+                self._put_in_place(move)
+                self._usable = True
+                held_s = self._clock.monotonic() - started
+            return Compacted(len(segments), sum(each.spec.capacity for each in segments), move.slots, held_s)
+
+    def _put_in_place(self, move: Move) -> None:
+        """Steps 3 and 4 of a compaction."""
+        files = self._opened.files
+        layout = files.layout.replaced(move.name, move.slots)
+        indices, slots, offsets = move.died_since()
+        deaths = {
+            U64.pack(slot): I64.pack(offset) for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True)
+        }
+        state = replace(self._state, layout=layout.number)
+        batch = self._catalogue.batch()
+        for key, offset in deaths.items():
+            batch.put("deaths", key, offset)
+        batch.put("meta", b"layout", layout.pack())
+        batch.put("meta", b"state", state.pack())
+        self._at("layout staged")
+        self._catalogue.write(batch)
+        self._at("layout written")
+        if move.made is not None and len(indices):
+            move.made.kill(indices, offsets)
+        files.replace(layout, move.name, move.made)
+        self._state, self._unsynced = state, True
+        self._recent.extend(U64.pack(slot) for slot in slots.tolist())
+        self._compactions += 1
+        self._publish()
+        self._at("layout published")
+
+    def _let_go(self) -> None:
+        """Step 5 of a compaction."""
+        files, place = self._opened.files, self._opened.place
+        if not files.replaced:
+            return
+        incarnation, partition = self._state.incarnation, self._opened.identity.partition
+        oldest = oldest_layout(place.home.parent, partition, incarnation, self._clock.monotonic())
+        with self._mutex:
+            self._check_usable()
+            unneeded = self._durable_layout if oldest is None else min(oldest, self._durable_layout)
+            if files.let_go(unneeded):
+                self._at("replaced removed")
+
     # -- the disk ------------------------------------------------------------------------------------------------
 
     def maybe_sync(self) -> bool:
@@ -341,6 +430,7 @@ class Shard:
             self._catalogue.write(batch)
             self._at("durable noted")
             self._recent, self._state = [], state
+            self._durable_layout = state.layout
             self._publish()
             self._unsynced = False
             self._synced_at = self._clock.monotonic()

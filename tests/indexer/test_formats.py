@@ -194,14 +194,15 @@ def test_format_1_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_a_lease(tmp_path: Path) -> None:
     file = LeaseFile(tmp_path, "one", ManualClock())
-    file.renew(1.5, {2: (INCARNATION, 7)})
+    file.renew(1.5, {2: (INCARNATION, 7)}, {2: 9})
     page = PageFile(tmp_path / "readers" / "one.lease", writable=False)
     newest = page.read()
     page.close()
     (lease,) = read_leases(tmp_path)
     assert newest is not None
     boot = lease.boot.hex()
-    tail = "000000000000f83f02000000" + INCARNATION.hex() + "0700000000000000"
-    assert newest[1].hex() == f"0100000001000000{boot}{tail}"
+    tail = "000000000000f83f02000000" + INCARNATION.hex() + "07000000000000000900000000000000"
+    assert newest[1].hex() == f"0200000001000000{boot}{tail}"
     assert (lease.name, lease.expires, dict(lease.positions)) == ("one", 1.5, {2: (INCARNATION, 7)})
+    assert dict(lease.layouts) == {2: 9}
     file.close()
