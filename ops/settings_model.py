@@ -201,6 +201,8 @@ class Index(Section):
     batch_max: Count = Field(default=512, description="records applied in one commit")
     lease_s: Seconds = Field(default=5.0, description="a reader that has not renewed for so long refuses to answer")
     lock_limit_s: Seconds = Field(default=10.0, description="how long a shard's former owner is waited for")
+    compact_every_s: Seconds = Field(default=5.0, description="pause between looks for segments worth compacting")
+    compact_dead_share: Share = Field(default=0.25, description="dead slots of a segment from which it is compacted")
     search_threads: Count = Field(default=2, description="threads that share one search of a large index")
 
 

@@ -23,14 +23,14 @@ def longest_retention_ms(settings: Settings) -> int:
 
 
 def shard_opener(
-    settings: Settings, names: TopicNames, feature: str, bits: int, clock: Clock
+    settings: Settings, feature: str, bits: int, *, clock: Clock, opened_one: Callable[[Shard], None]
 ) -> Callable[[int, int], Shard]:
-    """Opens the shard of a partition, given the offset that its topic's next record will get.
+    """Opens the shard of a partition, given the offset that its topic's next record will get, and tells `opened_one`.
 
     A shard that reflects another topic, or offsets that the topic does not have, is replayed into a new folder beside
     it, which takes its place once it has caught up; readers keep the old one until then.
     """
-    topic = names.objects(settings.generation)
+    topic = TopicNames(settings.topics.prefix).objects(settings.generation)
     connection = settings.kafka.connection()
 
     def opened(partition: int, *, rebuild: bool) -> Shard:
@@ -49,6 +49,11 @@ def shard_opener(
         )
 
     def open_shard(partition: int, end: int) -> Shard:
+        shard = newest(partition, end)
+        opened_one(shard)
+        return shard
+
+    def newest(partition: int, end: int) -> Shard:
         try:
             shard = opened(partition, rebuild=False)
         except NeedsRebuild as error:

@@ -213,14 +213,22 @@ def _takedowns(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     )
 
 
-def _index(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[Shard]:  # noqa: ARG001  nothing else to own
+def _index(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[Shard]:
     from consumers.index import IndexJob
     from consumers.state_worker import StateWorker, StateWorkerSettings
+    from indexer.compaction import Compactor
     from ops.shards import longest_retention_ms, shard_opener
 
     settings = place.settings
+    compactor = Compactor(
+        settings.index.compact_every_s,
+        settings.index.compact_dead_share,
+        lambda compacted: place.metrics.stage("compaction_lock", compacted.held_s),
+    )
+    owned.callback(compactor.stop)
+    compactor.start()
     job = IndexJob(
-        shard_opener(settings, place.names, place.feature, place.generation.bits, place.clock),
+        shard_opener(settings, place.feature, place.generation.bits, clock=place.clock, opened_one=compactor.watch),
         place.clock,
         place.metrics,
         generation=settings.generation,
