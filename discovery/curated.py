@@ -13,10 +13,11 @@ import numpy as np
 
 from discovery import boxes
 from discovery.filters import Filters
-from discovery.ports import Hit, Index, Tagged, Tags
+from discovery.ports import Hit, Index, Tags
 from discovery.subjects import SAME_OBJECT_IOU, Subject
 from indexer.records import searched_codes, top_category
 from indexer.records_pb2 import ObjectRecord
+from indexer.tags import Tagged
 
 MAX_PRODUCTS = 20
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from indexer.records_pb2 import DotRecord, ObjectRecord
 from indexer.search import Scope
+from indexer.tags import Tagged
 from triton_models.pictures import Picture
 
 Box = tuple[float, float, float, float]
@@ -158,23 +159,6 @@ class Eyes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Tagged:
-    """A product that an expert attached to a pin.
-
-    Attributes:
-        object_index: of the pin's object; None with a box, or for the whole picture.
-        box: where no object is named.
-        product_pin_id: the product's pin.
-        event_time: Unix milliseconds.
-    """
-
-    object_index: int | None
-    box: Box | None
-    product_pin_id: str
-    event_time: int
-
-
 class Tags(Protocol):
     """Expert tags for Shop-the-Look, as topic `tags` tells them."""
 
@@ -195,17 +179,19 @@ class NoTags:
 class Engagement(Protocol):
     """Engagement aggregated for each query object, as topic `engagements` tells it."""
 
-    def of(self, pin_id: str, object_index: int | None) -> Mapping[str, float]:
-        """Result pin -> decayed weight of what people did with it. Raises Retryable while the store is away."""
+    def of(self, pin_id: str, object_index: int | None, results: Sequence[str]) -> Mapping[str, float]:
+        """Result pin -> decayed weight of what people did with it, of these results. Raises Retryable while the store
+        is away.
+        """
         ...
 
 
 class NoEngagement:
     """For an API without an engagement store."""
 
-    def of(self, pin_id: str, object_index: int | None) -> Mapping[str, float]:
+    def of(self, pin_id: str, object_index: int | None, results: Sequence[str]) -> Mapping[str, float]:
         """Nothing."""
-        _ = pin_id, object_index
+        _ = pin_id, object_index, results
         return {}
 
 

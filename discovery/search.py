@@ -155,7 +155,7 @@ class Search:
             # A scene is wanted for the object in it: what surrounds the query says nothing about that.
             ranked = [Ranked(hit, hit.similarity) for hit in hits]
         else:
-            ranked = rerank(hits, subject.record, self._engaged(subject), weights, self._index.document_frequency)
+            ranked = rerank(hits, subject.record, self._engaged(subject, hits), weights, self._index.document_frequency)
         if asked.filters.curated:
             products = attached(self._index, self._tags, subject, asked.filters)
             taken = {hit.pin_id for hit in products}
@@ -165,12 +165,12 @@ class Search:
             return ranked[: asked.k]
         return grouped(ranked, asked.k, weights.near_duplicate)
 
-    def _engaged(self, subject: Subject) -> Mapping[str, float]:
+    def _engaged(self, subject: Subject, hits: Sequence[Hit]) -> Mapping[str, float]:
         """What people did with results of this object before; nothing for a crop that is no known object."""
         record, at = subject.record, subject.known_object
         if record is None or (at is None and subject.query.box is not None):
             return {}
         try:
-            return self._engagement.of(record.pin_id, at)
+            return self._engagement.of(record.pin_id, at, [hit.pin_id for hit in hits])
         except Retryable:
             return {}  # a boost is no reason to answer nothing

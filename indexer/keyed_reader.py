@@ -158,10 +158,13 @@ class KeyedReader:
         """The row of one key; None when there is none."""
         return self.get_many(family, [key])[0]
 
-    def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The rows of many keys, in their order; None where there is none."""
+    def get_many(self, family: str, keys: Sequence[bytes], owners: Sequence[bytes] | None = None) -> list[bytes | None]:
+        """The rows of many keys, in their order; None where there is none.
+
+        `owners`: the topic's key for each row, where rows have keys of their own.
+        """
         found: dict[bytes, bytes | None] = {}
-        for number, owned in self._by_partition(keys).items():
+        for number, owned in self._by_partition(keys, owners or keys).items():
             database = self._followers[number].database
             if database is not None:
                 found.update(zip(owned, database.get_many(family, owned), strict=True))
@@ -177,8 +180,8 @@ class KeyedReader:
             follower.close()
         self._scratch.cleanup()
 
-    def _by_partition(self, keys: Sequence[bytes]) -> dict[int, list[bytes]]:
-        owners: dict[int, list[bytes]] = {}
-        for key in keys:
-            owners.setdefault(partition_of(key, len(self._followers)), []).append(key)
-        return owners
+    def _by_partition(self, keys: Sequence[bytes], owners: Sequence[bytes]) -> dict[int, list[bytes]]:
+        found: dict[int, list[bytes]] = {}
+        for key, owner in zip(keys, owners, strict=True):
+            found.setdefault(partition_of(owner, len(self._followers)), []).append(key)
+        return found

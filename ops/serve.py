@@ -18,12 +18,16 @@ from discovery.server import free_port, server
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Misconfigured, Retryable, Unavailable
+from indexer.engagement import ENGAGEMENT, EngagementReader
+from indexer.keyed_reader import KeyedReader
 from indexer.reader import IndexReader
 from indexer.records_pb2 import GenerationRecord
 from indexer.search import warm
+from indexer.tags import TAGS, TagReader
 from ops.generations import active_generation, read_generations
 from ops.models import picture_limits, pictures_of, triton_client, vision_settings
 from ops.settings import Settings
+from ops.states import store_folder
 from ops.topics import TopicNames, require
 from producers.whole_topic import KafkaWholeTopic
 from triton_models.breaker import State
@@ -98,6 +102,11 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         threads=settings.index.search_threads,
     )
     owned.callback(reader.close)
+    tags = TagReader(KeyedReader(store_folder(settings, TAGS), TAGS, settings.topics.keyed_partitions))
+    owned.callback(tags.close)
+    counts = KeyedReader(store_folder(settings, ENGAGEMENT), ENGAGEMENT, settings.topics.keyed_partitions)
+    engagement = EngagementReader(counts)
+    owned.callback(engagement.close)
     events = names.events
     dead = [names.dead(topic) for topic in (events.pins, events.pins_backfill, names.objects(generation.name))]
     api = settings.api
@@ -111,6 +120,8 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         eyes=TritonEyes(client, vision_settings(settings), picture_limits(settings)),
         registry=registry,
         boot=uuid.uuid4().hex,
+        tags=tags,
+        engagement=engagement,
         dead_letters=KafkaDeadLetters(connection, dead),
         limits=Limits(
             body_bytes=api.max_body_bytes,

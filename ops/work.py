@@ -32,13 +32,13 @@ from producers.publisher import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from consumers.records import RecordWriter
-    from consumers.state_worker import StateWorker
+    from consumers.state_worker import Job, StateWorker
     from indexer.keyed_state import KeyedState
     from indexer.shard import Shard
 
 log = logging.getLogger(__name__)
 
-ROLES = ("vision", "takedowns", "index", "dots", "crops", "saves")
+ROLES = ("vision", "takedowns", "index", "dots", "crops", "saves", "tags", "engagements")
 TOPICS_LIMIT_S = 60.0
 
 
@@ -351,6 +351,33 @@ def _saves(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]: 
     return StateWorker(post.log("saves", [saves, pairs]), job, post.clock, post.metrics, settings=limits)
 
 
+def _tags(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:  # noqa: ARG001  nothing else to own
+    from consumers.tags import TagsJob
+    from indexer.tags import TAGS
+    from ops.states import state_opener
+
+    job = TagsJob(state_opener(post.settings, TAGS, post.clock), post.clock, post.metrics)
+    return _keyed(post, "tags", post.names.events.tags, job)
+
+
+def _engagements(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:  # noqa: ARG001  as above
+    from consumers.engagements import EngagementsJob
+    from indexer.engagement import ENGAGEMENT
+    from ops.states import state_opener
+
+    job = EngagementsJob(state_opener(post.settings, ENGAGEMENT, post.clock), post.clock, post.metrics)
+    return _keyed(post, "engagements", post.names.events.engagements, job)
+
+
+def _keyed(post: Post, role: str, topic: str, job: Job[KeyedState]) -> StateWorker[KeyedState]:
+    """A worker that keeps one topic's events by key."""
+    from consumers.state_worker import StateWorker, StateWorkerSettings
+
+    require(post.settings.kafka.connection(), [topic], limit_s=TOPICS_LIMIT_S)
+    limits = StateWorkerSettings(batch_max=2_000, dead_size_limit=MAX_EVENT_BYTES + DEAD_HEADROOM)
+    return StateWorker(post.log(role, [topic]), job, post.clock, post.metrics, settings=limits)
+
+
 GENERATION_BUILDERS: dict[str, GenerationBuilder] = {
     "vision": _vision,
     "takedowns": _takedowns,
@@ -361,4 +388,6 @@ GENERATION_BUILDERS: dict[str, GenerationBuilder] = {
 BUILDERS: dict[str, Builder] = {
     **{role: _of_generation(build) for role, build in GENERATION_BUILDERS.items()},
     "saves": _saves,
+    "tags": _tags,
+    "engagements": _engagements,
 }

@@ -99,12 +99,14 @@ class EngagementEvent(_message.Message):
         KIND_CLICK: _ClassVar[EngagementEvent.Kind]
         KIND_LONG_CLICK: _ClassVar[EngagementEvent.Kind]
         KIND_CROP: _ClassVar[EngagementEvent.Kind]
+        KIND_SAVE: _ClassVar[EngagementEvent.Kind]
     KIND_UNSPECIFIED: EngagementEvent.Kind
     KIND_IMPRESSION: EngagementEvent.Kind
     KIND_CLOSEUP: EngagementEvent.Kind
     KIND_CLICK: EngagementEvent.Kind
     KIND_LONG_CLICK: EngagementEvent.Kind
     KIND_CROP: EngagementEvent.Kind
+    KIND_SAVE: EngagementEvent.Kind
     PIN_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]

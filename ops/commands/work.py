@@ -22,6 +22,8 @@ class Role(str, Enum):  # noqa: UP042  typer shows the values of a str enumerati
     DOTS = "dots"
     CROPS = "crops"
     SAVES = "saves"
+    TAGS = "tags"
+    ENGAGEMENTS = "engagements"
 
 
 def work(

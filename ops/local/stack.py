@@ -2,7 +2,7 @@
 
     models ──> triton ──────────┐
        └──────────────┐         v
-    kafka (+ topics) ─┴─> takedowns, index, dots, crops, saves, api, and vision
+    kafka (+ topics) ─┴─> takedowns, index, dots, crops, saves, tags, engagements, api, and vision
 
 Everything listens on 127.0.0.1. Brokers and Triton may be the user's own; then they are only waited for.
 """
@@ -32,7 +32,7 @@ from ops.local.supervisor import Part, State, Supervisor, guarded, within
 from ops.settings import Loaded, Settings, child_environment
 from producers.kafka import KafkaConnection
 
-ROLES = ("takedowns", "index", "dots", "crops", "saves", "vision")
+ROLES = ("takedowns", "index", "dots", "crops", "saves", "tags", "engagements", "vision")
 FREE_BYTES = 512 << 20
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """glibc otherwise keeps an arena for each thread, and in each what the largest picture had taken. Up to 8 MB comes from

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
-from discovery.ports import DeadLetter, Tagged
+from discovery.ports import DeadLetter
 from discovery.ports import Letters as Found
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
@@ -30,6 +30,7 @@ from indexer.reader import IndexReader
 from indexer.records import delete_record
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, Dot, DotRecord, ObjectRecord
 from indexer.shard import Shard
+from indexer.tags import Tagged
 from producers.whole_topic import Extent, Logged
 from triton_models.outputs import Detections
 from triton_models.pictures import decode
@@ -151,7 +152,7 @@ class EngagementList:
         self.weights: dict[tuple[str, int | None], dict[str, float]] = {}
         self.away = False
 
-    def of(self, pin_id: str, object_index: int | None) -> Mapping[str, float]:
+    def of(self, pin_id: str, object_index: int | None, results: Sequence[str]) -> Mapping[str, float]:
         if self.away:
             raise Retryable("the engagement store is away")
         return self.weights.get((pin_id, object_index), {})

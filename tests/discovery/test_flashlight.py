@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from discovery import candidates
-from discovery.ports import Tagged
+from indexer.tags import Tagged
 from tests.discovery.stage import Stage, patch
 
 
