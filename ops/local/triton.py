@@ -37,6 +37,7 @@ __all__ = ["TritonEnvironment", "TritonProcess", "ensure_environment", "start"]
 ControlMode = Literal["none", "explicit", "poll"]
 
 _LOG_LIMIT = 16 << 20
+_DEAD_AFTER_S = 3.0  # a child that ended is a model instance only when the server does not ask after it for so long
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the Python backend's regions are, by its own name
 _BACKENDS = Path(next(iter(triton_models.backend.__path__)))
 
@@ -88,13 +89,16 @@ class TritonProcess:
             Fatal: it ended instead, for instance over a model that does not load; the message quotes its log.
             Unavailable: the time ran out, or a model instance died, for which the server would wait without end.
         """
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
+        whole_at = time.monotonic()
+        deadline = whole_at + limit_s
+        while (now := time.monotonic()) < deadline:
             if not self.alive():
                 raise Fatal(f"the Triton server in {self.folder} ended: {self.last_complaint()}")
             if self._says_ready():
                 return
-            if self.crashed_instances():
+            if not self.crashed_instances():
+                whole_at = now
+            elif now - whole_at > _DEAD_AFTER_S:
                 raise Unavailable(f"a model instance died while the server started: {self.last_complaint()}")
             time.sleep(0.05)
         raise Unavailable(f"the Triton server was not ready within {limit_s:g} s: {self.last_complaint()}")
