@@ -19,7 +19,7 @@ import dotstream
 from discovery import problems
 from discovery.middleware import BodyLimit, KnownHost, Measured, SecurityHeaders
 from discovery.questions import ByPin
-from discovery.routes import events, operations, pins, search
+from discovery.routes import events, operations, pins, related, search
 from discovery.routes.context import Context
 from discovery.schemas import ProblemJson
 from discovery.services import Services
@@ -68,7 +68,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(KnownHost, hosts=services.allowed_hosts)
     app.add_middleware(Measured, metrics=context.metrics)
     app.add_middleware(SecurityHeaders)
-    for router in (operations.router, events.router, search.router, pins.router):
+    for router in (operations.router, events.router, search.router, related.router, pins.router):
         app.include_router(router)
     _add_page(app)
     return app

@@ -16,6 +16,7 @@ MIN_SIDE = 0.005
 
 DOMINANT_SHARE = 0.25
 DOMINANT_SCORE = 0.9
+_FLOAT32 = 1e-6  # corners and scores of records are float32, in which 0.9 is 0.89999998
 
 
 class BadBox(ValueError):
@@ -80,6 +81,8 @@ def overlap(one: Box, other: Box) -> float:
 def dominant(objects: Sequence[tuple[Box, float]]) -> int | None:
     """The index of the dominant object: the largest one, if it covers >= 25 % of the picture or scores >= 0.9.
 
+    Of equally large ones the more certain counts, then the first.
+
     Args:
         objects: (box, detector score) after non-maximum suppression.
 
@@ -89,4 +92,4 @@ def dominant(objects: Sequence[tuple[Box, float]]) -> int | None:
         return None
     at = max(range(len(objects)), key=lambda i: (area(objects[i][0]), objects[i][1]))
     box, score = objects[at]
-    return at if area(box) >= DOMINANT_SHARE or score >= DOMINANT_SCORE else None
+    return at if area(box) >= DOMINANT_SHARE - _FLOAT32 or score >= DOMINANT_SCORE - _FLOAT32 else None

@@ -18,6 +18,8 @@ from discovery.errors import Problem
 from discovery.filters import Preset
 from discovery.ports import Box
 from discovery.problems import KINDS
+from discovery.related.model import Variant
+from discovery.related.schemas import RelatedJson
 from discovery.schemas import AnswerJson, DotsJson, LensJson, LineageJson, PageJson, PinJson
 from discovery.search import Duplicates, Kind
 from dotstream.errors import Misconfigured, Unavailable
@@ -69,6 +71,11 @@ class Client:
     def lineage(self, pin_id: str) -> LineageJson:
         """Where the pin is on its way from event to dots."""
         return LineageJson.model_validate(self._get(_path(pin_id, "/lineage")))
+
+    def related(self, pin_id: str, *, k: int = 25, variant: Variant = Variant.C, explain: bool = False) -> RelatedJson:
+        """Pins that people keep together with this one, re-ranked."""
+        params = {"k": str(k), "variant": variant.value, "explain": json.dumps(explain)}
+        return RelatedJson.model_validate(self._get(_path(pin_id, "/related"), params))
 
     def pins(self, limit: int = 60, before: str | None = None) -> PageJson:
         """Pins, newest first."""

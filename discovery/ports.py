@@ -77,6 +77,10 @@ class Index(Protocol):
         """The pin's winning record, deletes included; None for a pin that the index never saw."""
         ...
 
+    def pins(self, pin_ids: Sequence[str]) -> Sequence[Found | None]:
+        """The winning records of many pins, in their order, each as `pin` gives it."""
+        ...
+
     def newest(self, n: int, before: tuple[int, str] | None = None) -> Sequence[Found]:
         """Live pins by (recorded_at, pin_id), newest first; only those behind `before`."""
         ...

@@ -19,6 +19,8 @@ from discovery.ports import (
     Pictures,
     Tags,
 )
+from discovery.related.answers import NothingTogether, TogetherSource
+from discovery.related.model import CONTROL, LinearModel
 from discovery.rerank import Weights
 from dotstream.clock import Clock, SystemClock
 
@@ -69,6 +71,8 @@ class Services:
         tags: experts' products, for Shop-the-Look.
         engagement: what people did with results, for the boost of known good ones.
         weights: of re-ranking.
+        together: image-board co-occurrence, for Related Pins.
+        related_model: what re-ranks Related Pins.
         fashion: what Similar Looks searches.
         registry: its metrics are answered at /metrics.
         limits: what one request may cost.
@@ -86,6 +90,8 @@ class Services:
     tags: Tags = field(default_factory=NoTags)
     engagement: Engagement = field(default_factory=NoEngagement)
     weights: Weights = field(default_factory=Weights)
+    together: TogetherSource = field(default_factory=NothingTogether)
+    related_model: LinearModel = CONTROL
     fashion: Group = FASHION
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=SystemClock)

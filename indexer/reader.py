@@ -267,6 +267,10 @@ class IndexReader:
         number = partition_of(pin_id.encode(), len(self._followers))
         return self._settled(lambda version: _pin(version, number, pin_id))
 
+    def pins(self, pin_ids: Sequence[str]) -> list[Entry | None]:
+        """The winning records of many pins, in their order, each as `pin` gives it; quicker than one by one."""
+        return self._settled(lambda version: _pins(version, len(self._followers), pin_ids))
+
     def _settled(self, ask: Callable[[Version], Answer]) -> Answer:
         """Asks, again at a newer version while rows turn out to be newer than the version at hand."""
         for _ in range(_TRIES):
@@ -386,6 +390,17 @@ def _about(version: Version, query: Mapping[str, float], n: int, partitions: int
     found = words.best(version, query, n)
     entries = [(score, _pin(version, partition_of(pin_id.encode(), partitions), pin_id)) for score, pin_id in found]
     return [(score, entry) for score, entry in entries if entry is not None and not entry.record.deleted]
+
+
+def _pins(version: Version, partitions: int, pin_ids: Sequence[str]) -> list[Entry | None]:
+    found: dict[str, Entry] = {}
+    numbers = [partition_of(pin_id.encode(), partitions) for pin_id in pin_ids]
+    for one in version:
+        mine = [pin_id for pin_id, number in zip(pin_ids, numbers, strict=True) if number == one.view.partition]
+        for pin_id, row in zip(mine, one.catalogue.rows(mine), strict=True):
+            if row is not None:
+                found[pin_id] = read_entry(row, one.view)
+    return [found.get(pin_id) for pin_id in pin_ids]
 
 
 def _newest(version: Version, n: int, stop: bytes | None) -> list[Entry]:

@@ -26,6 +26,7 @@ from indexer.search import warm
 from indexer.tags import TAGS, TagReader
 from ops.generations import active_generation, read_generations
 from ops.models import picture_limits, pictures_of, triton_client, vision_settings
+from ops.related import co_occurrence_of, related_model_of
 from ops.settings import Settings
 from ops.states import store_folder
 from ops.topics import TopicNames, require
@@ -107,6 +108,8 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     counts = KeyedReader(store_folder(settings, ENGAGEMENT), ENGAGEMENT, settings.topics.keyed_partitions)
     engagement = EngagementReader(counts)
     owned.callback(engagement.close)
+    together = co_occurrence_of(settings)
+    owned.callback(together.close)
     events = names.events
     dead = [names.dead(topic) for topic in (events.pins, events.pins_backfill, names.objects(generation.name))]
     api = settings.api
@@ -119,6 +122,8 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         pictures=pictures_of(settings),
         eyes=TritonEyes(client, vision_settings(settings), picture_limits(settings)),
         registry=registry,
+        together=together,
+        related_model=related_model_of(settings),
         boot=uuid.uuid4().hex,
         tags=tags,
         engagement=engagement,

@@ -241,6 +241,20 @@ class Saves(Section):
     pin_boards: Count = Field(default=256, description="boards that a pin keeps, its newest")
 
 
+class Related(Section):
+    half_life_days: Annotated[float, Field(ge=0)] = Field(
+        default=180.0, description="after so long a save counts half as much; 0: always the same"
+    )
+    window_days: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="saves older than this do not count; 0: all do"
+    )
+    boards: Count = Field(default=64, description="newest boards of a pin that are looked at")
+    board_pins: Count = Field(default=128, description="newest pins of each of them")
+    model: Path | None = Field(
+        default=None, description="model file of `dotstream train related`; none: co-occurrence alone"
+    )
+
+
 class Api(Section):
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: Port = Field(default=8080, description="its port; 0: a free one")
@@ -289,6 +303,7 @@ class SettingsModel(BaseModel):
     dots: Dots = Dots()
     crops: Crops = Crops()
     saves: Saves = Saves()
+    related: Related = Related()
     api: Api = Api()
     worker: Worker = Worker()
 

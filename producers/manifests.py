@@ -10,14 +10,18 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from dotstream.errors import Poison
-from producers.events_pb2 import PinEvent
+from producers.event_rows import ENGAGEMENT_COLUMNS, SAVE_COLUMNS, engagement_from_row, save_from_row
+from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent
 from producers.rows import COLUMNS, PICTURE_SUFFIXES, Defaults, is_picture, pin_from_picture, pin_from_row
 
 _Row = tuple[int, Mapping[str, object] | str]
 """Line or row number from 1, and the row, or what is wrong with it."""
+_E = TypeVar("_E", PinEvent, SaveEvent, EngagementEvent)
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,32 @@ def read(
         elif not path.exists():
             yield ManifestError(str(path), "no such file or folder")
         elif rows is not None:
-            yield from _manifest(path, rows, defaults)
+            yield from _manifest(
+                path, rows(path, COLUMNS), partial(pin_from_row, folder=path.parent, defaults=defaults)
+            )
         else:
             yield _single(path, defaults)
+
+
+def read_saves(paths: Sequence[Path], *, now_ms: Callable[[], int]) -> Iterator[SaveEvent | ManifestError]:
+    """Save events of logs (.csv, .jsonl, .parquet), row by row; columns as producers/event_rows.py names them."""
+    return _logs(paths, SAVE_COLUMNS, lambda row: save_from_row(row, now_ms))
+
+
+def read_engagements(paths: Sequence[Path], *, now_ms: Callable[[], int]) -> Iterator[EngagementEvent | ManifestError]:
+    """Engagement events of logs, as `read_saves`."""
+    return _logs(paths, ENGAGEMENT_COLUMNS, lambda row: engagement_from_row(row, now_ms))
+
+
+def _logs(
+    paths: Sequence[Path], columns: frozenset[str], event_of: Callable[[Mapping[str, object]], _E]
+) -> Iterator[_E | ManifestError]:
+    for path in paths:
+        rows = _ROWS.get(path.suffix.lower())
+        if rows is None:
+            yield ManifestError(str(path), "a log of events is a file that ends in .csv, .jsonl or .parquet")
+        else:
+            yield from _manifest(path, rows(path, columns), event_of)
 
 
 def count(paths: Sequence[Path]) -> int:
@@ -124,16 +151,16 @@ def _single(path: Path, defaults: Defaults) -> PinEvent | ManifestError:
 
 
 def _manifest(
-    path: Path, rows: Callable[[Path], Iterator[_Row]], defaults: Defaults
-) -> Iterator[PinEvent | ManifestError]:
+    path: Path, rows: Iterator[_Row], event_of: Callable[[Mapping[str, object]], _E]
+) -> Iterator[_E | ManifestError]:
     try:
-        for line, row in rows(path):
+        for line, row in rows:
             where = f"{path}:{line}"
             if isinstance(row, str):
                 yield ManifestError(where, row)
                 continue
             try:
-                yield pin_from_row(row, path.parent, defaults)
+                yield event_of(row)
             except Poison as error:
                 yield ManifestError(where, error.detail)
     except (OSError, ValueError, csv.Error) as error:
@@ -141,20 +168,20 @@ def _manifest(
         yield ManifestError(str(path), f"cannot be read further: {error}")
 
 
-def _csv_rows(path: Path) -> Iterator[_Row]:
+def _csv_rows(path: Path, columns: frozenset[str]) -> Iterator[_Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
-        unknown = sorted(set(reader.fieldnames or ()) - COLUMNS)
+        unknown = sorted(set(reader.fieldnames or ()) - columns)
         if unknown or "pin_id" not in (reader.fieldnames or ()):
             found = f"unknown column {', '.join(unknown)}" if unknown else "no column pin_id in the first line"
-            yield 1, f"{found} (known: {', '.join(sorted(COLUMNS))})"
+            yield 1, f"{found} (known: {', '.join(sorted(columns))})"
             return
         for row in reader:
             surplus = None in row or None in row.values()
             yield reader.line_num, "another number of cells than the first line" if surplus else dict(row)
 
 
-def _jsonl_rows(path: Path) -> Iterator[_Row]:
+def _jsonl_rows(path: Path, _: frozenset[str]) -> Iterator[_Row]:
     # Read as bytes: one line that is not UTF-8 is one bad row, not the end of the file.
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -168,7 +195,7 @@ def _jsonl_rows(path: Path) -> Iterator[_Row]:
             yield number, row if isinstance(row, dict) else "not a JSON object"
 
 
-def _parquet_rows(path: Path) -> Iterator[_Row]:
+def _parquet_rows(path: Path, _: frozenset[str]) -> Iterator[_Row]:
     # Imported here: pyarrow takes half a second, which only those pay who read Parquet.
     from pyarrow import ArrowException, parquet  # noqa: PLC0415
 
@@ -183,7 +210,7 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
         raise ValueError(str(error)) from error
 
 
-_ROWS: dict[str, Callable[[Path], Iterator[_Row]]] = {
+_ROWS: dict[str, Callable[[Path, frozenset[str]], Iterator[_Row]]] = {
     ".csv": _csv_rows,
     ".jsonl": _jsonl_rows,
     ".ndjson": _jsonl_rows,

@@ -77,20 +77,20 @@ def pin_from_row(row: Mapping[str, object], folder: Path, defaults: Defaults) ->
         raise _bad(f"unknown column {', '.join(unknown)} (known: {', '.join(sorted(COLUMNS))})")
     try:
         event = PinEvent(
-            pin_id=_text(row, "pin_id"),
+            pin_id=text(row, "pin_id"),
             kind=defaults.kind,
-            version=_integer(row, "version") or defaults.version,
-            board_id=_text(row, "board_id"),
-            title=_text(row, "title"),
+            version=integer(row, "version") or defaults.version,
+            board_id=text(row, "board_id"),
+            title=text(row, "title"),
             annotations=_words(row.get("annotations")),
             category_weights=_weights(row),
             buyable=_flag(row.get("buyable")),
-            link=_text(row, "link"),
-            event_time=_integer(row, "event_time") or defaults.now_ms(),
+            link=text(row, "link"),
+            event_time=integer(row, "event_time") or defaults.now_ms(),
         )
     except ValueError as error:
         raise _bad(f"text that is not UTF-8: {error}") from error
-    image = _text(row, "image")
+    image = text(row, "image")
     if image and defaults.kind != PinEvent.KIND_DELETED:
         event.image.CopyFrom(image_of(image, folder))
     validate_pin(event)
@@ -162,7 +162,8 @@ def _bad(detail: str) -> Poison:
     return Poison("bad_row", detail)
 
 
-def _text(row: Mapping[str, object], name: str) -> str:
+def text(row: Mapping[str, object], name: str) -> str:
+    """A column's text, trimmed; "" where there is none. Raises Poison for what is neither text nor an integer."""
     value = row.get(name)
     if value is None:
         return ""
@@ -173,14 +174,15 @@ def _text(row: Mapping[str, object], name: str) -> str:
     raise _bad(f"{name} is {value!r}, text is needed")
 
 
-def _integer(row: Mapping[str, object], name: str) -> int:
-    text = _text(row, name)
+def integer(row: Mapping[str, object], name: str, most: int = 2**63 - 1) -> int:
+    """A column's integer, 0 where there is none. Raises Poison for what is none, or not in 0..most."""
+    digits = text(row, name)
     try:
-        number = int(text or 0)
+        number = int(digits or 0)
     except ValueError as error:
-        raise _bad(f"{name} is {text!r}, an integer is needed") from error
-    if not 0 <= number < 2**63:
-        raise _bad(f"{name} is {number}, outside 0..2^63-1")
+        raise _bad(f"{name} is {digits!r}, an integer is needed") from error
+    if not 0 <= number <= most:
+        raise _bad(f"{name} is {number}, outside 0..{most}")
     return number
 
 
@@ -195,7 +197,7 @@ def _words(value: object) -> list[str]:
 
 
 def _weights(row: Mapping[str, object]) -> dict[str, float]:
-    category, value = _text(row, "category"), row.get("category_weights")
+    category, value = text(row, "category"), row.get("category_weights")
     if isinstance(value, str):
         value = _json(value, "category_weights") if value.strip() else None
     if not value:

@@ -17,6 +17,7 @@ from discovery.lens import Lens
 from discovery.metrics import ApiMetrics
 from discovery.ports import Found
 from discovery.rate import RateLimit
+from discovery.related.answers import RelatedPins
 from discovery.search import Search
 from discovery.services import Services
 from discovery.thumbnails import Thumbnails
@@ -59,6 +60,13 @@ class Context:
             weights=services.weights,
             limit_s=limits.scan_s,
             timed=self.metrics.search_stage,
+        )
+        self.related = RelatedPins(
+            services.index,
+            services.together,
+            services.clock,
+            model=services.related_model,
+            limit_s=limits.scan_s,
         )
         self.announcer = Announcer(services.index, services.dots, self.feed, self.metrics, refresh_s=limits.refresh_s)
         self.metrics.watch(

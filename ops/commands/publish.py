@@ -1,4 +1,4 @@
-"""`dotstream publish PATH…`: pins from pictures and manifests into the stream, or out of it again.
+"""`dotstream publish PATH…`: pins from pictures and manifests into the stream, or out of it again; logs of saves.
 
 Where a person's or a nightly job's pins enter. What is wrong is told row by row on standard error; the command ends
 with status 0 only when Kafka has acknowledged an event for every row.
@@ -23,8 +23,8 @@ from ops.commands.options import Json, answer, counted, settings_of
 from ops.local.claim import read_stack
 from ops.settings import Settings
 from ops.topics import require
-from producers.events_pb2 import PinEvent
-from producers.manifests import ManifestError, count, read
+from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent
+from producers.manifests import ManifestError, count, read, read_engagements, read_saves
 from producers.publisher import Publisher, Undelivered
 
 SOURCE = "/dotstream/publish"
@@ -33,13 +33,22 @@ FLUSH_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 10.0
 
 
-class PinSink(Protocol):
+Event = PinEvent | SaveEvent | EngagementEvent
+LOGS = {"saves": read_saves, "engagements": read_engagements}
+"""Topics that take rows of a log instead of pins."""
+
+
+class Sink(Protocol):
     """What a publisher is to this command."""
 
     @property
     def delivered(self) -> int: ...
 
     def pin(self, event: PinEvent, *, topic: str | None = None) -> None: ...
+
+    def save(self, event: SaveEvent, *, topic: str | None = None) -> None: ...
+
+    def engagement(self, event: EngagementEvent, *, topic: str | None = None) -> None: ...
 
     def flush(self, limit_s: float) -> None: ...
 
@@ -88,8 +97,8 @@ class Summary:
 
 
 def publish_all(
-    sink: PinSink,
-    items: Iterable[PinEvent | ManifestError],
+    sink: Sink,
+    items: Iterable[Event | ManifestError],
     *,
     topic: str,
     rate: float | None,
@@ -136,10 +145,10 @@ def _pace(clock: Clock, begun: float, sent: int, rate: float | None) -> None:
         clock.sleep(early)
 
 
-def _publish_one(sink: PinSink, event: PinEvent, topic: str, summary: Summary) -> None:
+def _publish_one(sink: Sink, event: Event, topic: str, summary: Summary) -> None:
     while True:
         try:
-            sink.pin(event, topic=topic)
+            _send(sink, event, topic)
         except Undelivered as error:
             # News of earlier events; this one was not taken yet.
             _note(error, summary)
@@ -151,6 +160,15 @@ def _publish_one(sink: PinSink, event: PinEvent, topic: str, summary: Summary) -
             raise
         else:
             return
+
+
+def _send(sink: Sink, event: Event, topic: str) -> None:
+    if isinstance(event, PinEvent):
+        sink.pin(event, topic=topic)
+    elif isinstance(event, SaveEvent):
+        sink.save(event, topic=topic)
+    else:
+        sink.engagement(event, topic=topic)
 
 
 def _note(error: Undelivered, summary: Summary) -> None:
@@ -201,7 +219,7 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
     ] = None,
     kafka: Annotated[str | None, typer.Option(help="Brokers, HOST:PORT; otherwise as set.", show_default=False)] = None,
     prefix: Annotated[str | None, typer.Option(help="Prefix of topic names; otherwise as set.")] = None,
-    topic: Annotated[str, typer.Option(help="Topic without its prefix: pins or pins.backfill.")] = "pins",
+    topic: Annotated[str, typer.Option(help="Without its prefix: pins, pins.backfill, saves or engagements.")] = "pins",
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second at most.", show_default=False)] = None,
     update: Annotated[bool, typer.Option("--update", help="The pins exist already: new full state.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the pins; rows need only pin_id.")] = False,
@@ -218,13 +236,19 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
         raise typer.BadParameter("--pin-id goes with --delete")
     if not paths and not pin_id:
         raise typer.BadParameter("name at least one folder, picture or manifest (or, with --delete, --pin-id)")
+    if topic in LOGS and (update or delete or version):
+        raise typer.BadParameter(f"--update, --delete and --version are for pins, not for {topic}")
     settings = settings_of(kafka__bootstrap=kafka, topics__prefix=prefix).settings
     clock = SystemClock()
-    kind = PinEvent.KIND_DELETED if delete else PinEvent.KIND_UPDATED if update else PinEvent.KIND_CREATED
-    items: Iterator[PinEvent | ManifestError] = itertools.chain(
-        deletes(pin_id or (), clock, version), read(paths or (), now_ms=clock.now_ms, kind=kind, version=version)
-    )
-    items = refuse_unreadable(items, stack_roots(settings))
+    items: Iterator[Event | ManifestError]
+    if topic in LOGS:
+        items = LOGS[topic](paths or (), now_ms=clock.now_ms)
+    else:
+        kind = PinEvent.KIND_DELETED if delete else PinEvent.KIND_UPDATED if update else PinEvent.KIND_CREATED
+        pins = itertools.chain(
+            deletes(pin_id or (), clock, version), read(paths or (), now_ms=clock.now_ms, kind=kind, version=version)
+        )
+        items = refuse_unreadable(pins, stack_roots(settings))
     total = count(paths or ()) + len(pin_id or ())
     summary = _run(settings, items, topic=settings.topics.prefix + topic, rate=rate, clock=clock, total=total)
     if as_json:
@@ -237,7 +261,7 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
 
 def _run(
     settings: Settings,
-    items: Iterator[PinEvent | ManifestError],
+    items: Iterator[Event | ManifestError],
     *,
     topic: str,
     rate: float | None,

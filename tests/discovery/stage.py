@@ -24,6 +24,7 @@ from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Retryable, Unavailable
 from indexer.arbitration import Logged as LoggedRecord
+from indexer.cooccurrence import Together
 from indexer.partition import partition_of
 from indexer.pictures import PictureStore
 from indexer.reader import IndexReader
@@ -158,6 +159,21 @@ class EngagementList:
         return self.weights.get((pin_id, object_index), {})
 
 
+class TogetherList:
+    """Co-occurrence as a dictionary: query pin -> what is kept together with it."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, list[Together]] = {}
+        self.away = False
+
+    def refresh(self) -> None:
+        if self.away:
+            raise Retryable("the saves are away")
+
+    def candidates(self, pin_id: str, now_ms: int, limit: int) -> Sequence[Together]:
+        return self.of.get(pin_id, [])[:limit]
+
+
 class Stage:
     """The parts and the means to fill them."""
 
@@ -170,6 +186,7 @@ class Stage:
         self.letters = Letters()
         self.tags = TagList()
         self.engagement = EngagementList()
+        self.together = TogetherList()
         self.registry = CollectorRegistry()
         self.offsets = dict.fromkeys(range(PARTITIONS), -1)
         self.shards = {
@@ -196,6 +213,7 @@ class Stage:
             dead_letters=self.letters,
             tags=self.tags,
             engagement=self.engagement,
+            together=self.together,
             limits=limits or Limits(refresh_s=0.02, requests_per_s=0, indexed_wait_s=0.3),
         )
 

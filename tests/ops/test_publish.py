@@ -19,8 +19,8 @@ from ops.local.claim import claimed, write_stack
 from ops.local.kafka import KafkaProcess
 from ops.settings import Settings
 from ops.topics import TopicNames
-from producers.events import check_pin
-from producers.events_pb2 import PinEvent
+from producers.events import check_engagement, check_pin, check_save
+from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent
 from producers.headers import read_header, read_kind
 from producers.manifests import ManifestError
 from producers.publisher import Failure, Undelivered
@@ -80,6 +80,18 @@ def test_deletes_by_id_and_by_manifest(broker: KafkaProcess, topics: TopicNames,
     assert {event.kind for event in events} == {PinEvent.KIND_DELETED}
 
 
+def test_logs_of_saves_and_engagements(broker: KafkaProcess, topics: TopicNames, tmp_path: Path) -> None:
+    (tmp_path / "saves.csv").write_text("pin_id,board_id\np1,b1\np2,b1\n")
+    (tmp_path / "seen.jsonl").write_text('{"pin_id": "p1", "kind": "closeup", "request_id": "r"}\n')
+    assert run(broker, topics, tmp_path / "saves.csv", "--topic", "saves").exit_code == 0
+    assert run(broker, topics, tmp_path / "seen.jsonl", "--topic", "engagements").exit_code == 0
+    saves = read_topic(broker.connection, topics.events.saves, 2)
+    assert [check_save(r.key(), r.value(), 0).pin_id for r in saves] == ["p1", "p2"]
+    (seen,) = read_topic(broker.connection, topics.events.engagements, 1)
+    assert check_engagement(seen.key(), seen.value(), 0).request_id == "r"
+    assert run(broker, topics, tmp_path / "saves.csv", "--topic", "saves", "--update").exit_code == 2
+
+
 def test_bad_rows_are_named_and_fail_the_command_but_not_the_rest(
     broker: KafkaProcess, topics: TopicNames, photos: Path
 ) -> None:
@@ -124,6 +136,12 @@ class Sink:
         error = self._pins.pop(0) if self._pins else None
         if error is not None:
             raise error
+        self.taken.append(event.pin_id)
+
+    def save(self, event: SaveEvent, *, topic: str | None = None) -> None:
+        self.taken.append(event.board_id)
+
+    def engagement(self, event: EngagementEvent, *, topic: str | None = None) -> None:
         self.taken.append(event.pin_id)
 
     def flush(self, limit_s: float) -> None:
