@@ -28,6 +28,8 @@ COMMANDS = {
     "pin": ("pin", "pin", "Tell where a pin is, stage by stage, and why its dots are shown or not."),
     "takedown": ("takedown", "takedown", "Take pins out of every answer for good; returns when that is so."),
     "dead": ("dead", "app", "List, show and replay dead letters."),
+    "train": ("train", "app", "Train models on your own pins."),
+    "eval": ("eval", "app", "Measure models on labelled pictures."),
     "models": ("models", "app", "Fetch, export, list and load the models that Triton serves."),
     "data": ("data", "app", "Build data sets to train and to evaluate on."),
     "topics": ("topics", "app", "Create and check the topics of the stream."),
@@ -100,7 +102,10 @@ def common(
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the options of every command in front, wherever they stood before a `--`."""
+    """The arguments with the options of every command in front, wherever they stood before a `--`.
+
+    Behind `train` the word --config is the training's own, for which every trainer knows it.
+    """
     front: list[str] = []
     rest: list[str] = []
     left = list(arguments)
@@ -109,7 +114,9 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
         if word == "--":
             rest += [word, *left]
             break
-        if word in {"--data", "--config"} and left:
+        if word.partition("=")[0] == "--config" and rest[:1] == ["train"]:
+            rest.append(word)
+        elif word in {"--data", "--config"} and left:
             front += [word, left.pop(0)]
         elif word == "--debug" or word.startswith(("--data=", "--config=")):
             front.append(word)

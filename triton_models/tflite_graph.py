@@ -9,7 +9,7 @@ Everything up to a RESHAPE stays in the second layout; a RESHAPE first turns its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -72,8 +72,7 @@ class TfliteNetwork:
         }
         for position in range(self._graph.OperatorsLength()):
             operator = self._graph.Operators(position)
-            code = self._model.OperatorCodes(operator.OpcodeIndex())
-            name = _OPERATORS.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator")
+            name = self._operator_name(operator)
             if name == "DEQUANTIZE":
                 self._dequantise(operator)
             elif name in steps:
@@ -81,6 +80,27 @@ class TfliteNetwork:
             else:
                 raise Misconfigured(f"the TensorFlow Lite file uses {name}, which this port does not know")
         return [self._names[int(index)] for index in self._graph.OutputsAsNumpy()]
+
+    def kernels(self) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Weights [out, in, height, width] (depthwise [out, 1, …]) and bias [out], in order of execution."""
+        for position in range(self._graph.OperatorsLength()):
+            operator = self._graph.Operators(position)
+            name = self._operator_name(operator)
+            if name == "DEQUANTIZE":
+                self._dequantise(operator)
+            elif name in {"CONV_2D", "DEPTHWISE_CONV_2D"}:
+                _, weights, bias = (int(index) for index in operator.InputsAsNumpy())
+                kernel = self._kernel(weights, depthwise=name != "CONV_2D")
+                yield np.ascontiguousarray(kernel, np.float32), np.asarray(self._value(bias), np.float32)
+
+    def _operator_name(self, operator: Any) -> str:
+        code = self._model.OperatorCodes(operator.OpcodeIndex())
+        return str(_OPERATORS.get(max(code.BuiltinCode(), code.DeprecatedBuiltinCode()), "an unknown operator"))
+
+    def _kernel(self, index: int, *, depthwise: bool) -> NDArray[np.generic]:
+        """[out, h, w, in] -> [out, in, h, w]; depthwise [1, h, w, out] -> [out, 1, h, w]."""
+        kernel = self._value(index)
+        return kernel.transpose(3, 0, 1, 2) if depthwise else kernel.transpose(0, 3, 1, 2)
 
     def _shape(self, index: int) -> list[int]:
         return [int(size) for size in self._graph.Tensors(index).ShapeAsNumpy()]
@@ -103,9 +123,7 @@ class TfliteNetwork:
             raise Misconfigured("the TensorFlow Lite file convolves without SAME padding or with dilation")
         picture, weights, bias = (int(index) for index in operator.InputsAsNumpy())
         _, height, width, channels = self._shape(picture)
-        kernel = self._value(weights)
-        # [out, h, w, in] -> [out, in, h, w]; depthwise [1, h, w, out] -> [out, 1, h, w]
-        kernel = kernel.transpose(3, 0, 1, 2) if depthwise else kernel.transpose(0, 3, 1, 2)
+        kernel = self._kernel(weights, depthwise=depthwise)
         strides = [options.StrideH(), options.StrideW()]
         top, bottom = same_padding(height, kernel.shape[2], strides[0])
         left, right = same_padding(width, kernel.shape[3], strides[1])

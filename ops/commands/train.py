@@ -1,0 +1,42 @@
+"""`dotstream train detector`: trains a model by a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.commands.options import counted, say, settings_of
+
+app = typer.Typer(help="Train models on your own pins.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Train models on your own pins."""
+
+
+@app.command()
+def detector(
+    recipe: Annotated[Path, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Over the file; may be given again."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+) -> None:
+    """Train a detector; prints the path of its last checkpoint."""
+    from ops.training import built, opened, read_training
+    from triton_models.detectors.dataset import summary
+    from triton_models.detectors.train import train
+
+    config = read_training(recipe, change or ())
+    data = opened(config, say)
+    say(f"data: {data.name}, {counted(len(data.samples), 'picture')}, {counted(data.objects, 'object')}")
+    if data.problems:
+        say(f"left out: {summary(data.problems)}; listed in {config.run.folder}/problems.jsonl")
+    model, origin, settings = built(config, data.labels.names, settings_of().settings.cache_folder, say)
+    say(f"detector: {model.spec.architecture} at {model.spec.size} pixels, {len(data.labels.names)} classes")
+    say(f"weights: {origin.text}")
+    print(train(model, origin, data, settings, config.run.folder, resume=resume, progress=say))

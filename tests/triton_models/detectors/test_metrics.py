@@ -1,0 +1,115 @@
+"""Precision and recall by hand, and against the COCO API on random scenes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.triton_models.detectors.answers import answer, sample
+from triton_models.detectors.coco_ap import average_precision, evaluated
+from triton_models.detectors.dataset import Sample
+from triton_models.detectors.labels import LabelMap
+from triton_models.detectors.metrics import Answer, best_threshold, matched, qualities
+
+LABELS = LabelMap({"fashion": ("bag",), "vehicles": ("car", "bus")})
+BAG, CAR, BUS = 0, 1, 2
+
+# One picture by hand. Objects: a bag, a car. Said, best first: the bag exactly (right), the bag again (wrong: taken),
+# a bus where the car is (wrong), a car that overlaps the car by 0.6 (wrong at 0.7, right at 0.5).
+TRUTH = sample([(0, 0, 10, 10, BAG), (20, 0, 30, 10, CAR)])
+SAID = answer([(0, 0, 10, 10, BAG, 0.9), (0, 0, 10, 9, BAG, 0.8), (20, 0, 30, 10, BUS, 0.7), (20, 0, 30, 6, CAR, 0.6)])
+
+
+@pytest.mark.parametrize(
+    ("iou", "score", "expected"),
+    [
+        (0.7, 0.5, {"fashion": (1 / 2, 1.0), "vehicles": (0.0, 0.0), "overall": (1 / 4, 1 / 2)}),
+        (0.5, 0.5, {"fashion": (1 / 2, 1.0), "vehicles": (1 / 2, 1.0), "overall": (2 / 4, 1.0)}),
+        (0.7, 0.85, {"fashion": (1.0, 1.0), "vehicles": (math.nan, 0.0), "overall": (1.0, 1 / 2)}),
+    ],
+)
+def test_a_case_worked_by_hand(iou: float, score: float, expected: dict[str, tuple[float, float]]) -> None:
+    found = qualities(matched([TRUTH], [SAID.above(score)], classes=3, iou=iou), LABELS)
+    assert list(found) == list(expected)
+    for group, one in found.items():
+        assert (one.precision, one.recall) == pytest.approx(expected[group], nan_ok=True)
+
+
+def test_the_better_detection_chooses_first_and_takes_what_it_overlaps_most() -> None:
+    truth = sample([(0, 0, 10, 10, BAG), (1, 0, 11, 10, BAG)])
+    said = answer([(1, 0, 11, 10, BAG, 0.9), (1, 0, 11, 10, BAG, 0.8)])
+    counts = matched([truth], [said], classes=3, iou=0.7)
+    assert (counts.right.sum(), counts.wrong.sum()) == (2, 0)
+
+
+def test_crowds_are_neither_asked_for_nor_held_against_anybody() -> None:
+    truth = sample([(0, 0, 50, 50, BAG)], crowd=[True])
+    said = answer([(0, 0, 10, 10, BAG, 0.9), (80, 80, 90, 90, BAG, 0.8)])
+    counts = matched([truth], [said], classes=3, iou=0.7)
+    assert [part.sum() for part in (counts.right, counts.wrong, counts.objects)] == [0, 1, 0]
+
+
+def test_intervals_hold_the_value_and_shrink_with_more_pictures() -> None:
+    some = [answer([(0, 0, 10, 10, BAG, 0.9)]) if n % 2 else answer([]) for n in range(400)]
+    truths = [sample([(0, 0, 10, 10, BAG)])] * 400
+    wide, tight = (
+        qualities(matched(truths[:n], some[:n], classes=3, iou=0.7), LABELS)["overall"].recall_interval
+        for n in (20, 400)
+    )
+    assert wide[0] < tight[0] < 0.5 < tight[1] < wide[1]
+
+
+def test_the_best_threshold_is_found() -> None:
+    said = answer([(0, 0, 10, 10, BAG, 0.42), (50, 50, 60, 60, BAG, 0.38), (20, 0, 30, 10, CAR, 0.41)])
+    assert best_threshold([TRUTH], [said], labels=LABELS, iou=0.7) == 0.4
+
+
+def random_case(seed: int) -> tuple[list[Sample], list[Answer]]:
+    random = np.random.default_rng(seed)
+    truths, answers = [], []
+    for _ in range(6):
+        rows = [
+            (*corner, *(corner + random.integers(4, 30, 2)), int(random.integers(3)))
+            for corner in random.integers(0, 60, (random.integers(0, 6), 2))
+        ]
+        truths.append(sample(rows, crowd=[bool(random.random() < 0.15) for _ in rows]))
+        said = []
+        for x0, y0, x1, y1, label in rows:
+            for _ in range(random.integers(0, 3)):
+                shift = random.integers(-3, 4, 4)
+                wrong = int(random.integers(3)) if random.random() < 0.2 else label
+                said.append((x0 + shift[0], y0 + shift[1], x1 + shift[2] + 4, y1 + shift[3] + 4, wrong))
+        scores = random.permutation(len(said)) / 100 + 0.1
+        answers.append(answer([(*row, float(score)) for row, score in zip(said, scores, strict=True)]))
+    return truths, answers
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from((0.5, 0.7)))
+def test_counts_are_those_of_the_coco_api(seed: int, iou: float) -> None:
+    truths, answers = random_case(seed)
+    ours = matched(truths, answers, classes=3, iou=iou)
+    evaluation = evaluated(truths, answers, LABELS.names, ious=[iou])
+    theirs = np.zeros((3, 6, 3), np.int64)
+    whole_range = evaluation.params.areaRng[0]
+    for one in evaluation.evalImgs:
+        if one is None or list(one["aRng"]) != list(whole_range):
+            continue
+        live = ~one["dtIgnore"][0].astype(bool)
+        hit = one["dtMatches"][0] > 0
+        place = (one["image_id"] - 1, one["category_id"] - 1)
+        theirs[(0, *place)], theirs[(1, *place)] = (hit & live).sum(), (~hit & live).sum()
+        theirs[(2, *place)] = (np.asarray(one["gtIgnore"]) == 0).sum()
+    for part, wanted in zip((ours.right, ours.wrong, ours.objects), theirs, strict=True):
+        np.testing.assert_array_equal(part, wanted)
+
+
+def test_average_precision_of_perfect_and_of_no_answers() -> None:
+    perfect = [answer([(0, 0, 10, 10, BAG, 0.9), (20, 0, 30, 10, CAR, 0.8)])]
+    assert average_precision([TRUTH], perfect, LABELS.names)["AP"] == pytest.approx(1.0)
+    assert average_precision([TRUTH], [answer([])], LABELS.names)["AP50"] == pytest.approx(0.0)
+    assert math.isnan(average_precision([sample([])], perfect, LABELS.names)["AP"])
