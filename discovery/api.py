@@ -35,6 +35,7 @@ class Api(FastAPI):
         """The OpenAPI document."""
         document = super().openapi()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        problems.instead_of_fastapis(document)
         for name, model in SCHEMAS.items():
             schemas[name] = model.model_json_schema(ref_template="#/components/schemas/{model}")
         return document
