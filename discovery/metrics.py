@@ -133,3 +133,25 @@ class _DotCounts(Collector):
             "Changed dots that the event stream passed over because too many came at once.",
             value=self._unnoticed(),
         )
+
+
+class RecallMetrics:
+    """What approximate searches miss, by the queries that were answered exactly too."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._expected = Counter(
+            "dotstream_api_neighbours_expected",
+            "True nearest neighbours of the approximate searches that were checked.",
+            registry=registry,
+        )
+        self._found = Counter(
+            "dotstream_api_neighbours_found",
+            "Those of them that the approximate answer had: recall is the quotient of both rates. Below 0.95: raise "
+            "index.sketch_bits or index.sketch_depth, or switch index.approximate off.",
+            registry=registry,
+        )
+
+    def checked(self, found: int, expected: int) -> None:
+        """An approximate answer was held against the exact one."""
+        self._found.inc(found)
+        self._expected.inc(expected)

@@ -22,8 +22,9 @@ from indexer.entries import Entry, Row
 from indexer.errors import Damaged, NotInView, SearchTimeout
 from indexer.names import BOARD, CATEGORY, LABEL
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import Candidates, View, nearest
+from indexer.search import Candidates, nearest
 from indexer.segments import LIVE
+from indexer.view import View
 
 MAX_K = 10_000
 
@@ -95,6 +96,14 @@ class SearchResult:
     watermark: dict[int, int]
 
 
+class Find(Protocol):
+    """A search over views: `indexer.search.nearest`, or one of its faster forms (sketch_search.py)."""
+
+    def __call__(
+        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
+    ) -> list[list[Candidates]]: ...
+
+
 class Source(Protocol):
     """One partition as a query sees it."""
 
@@ -150,6 +159,7 @@ def answer(
     *,
     settle: bool,
     crew: Crew,
+    find: Find = nearest,
 ) -> list[SearchResult]:
     """Searches every source for all queries at once, and looks at deletes once more.
 
@@ -160,6 +170,7 @@ def answer(
         elapsed: seconds since the queries came in.
         settle: what to do about slots that died since: True searches past them; False leaves it to the caller.
         crew: threads to use.
+        find: the search, exact or approximate.
 
     Returns:
         One result for each query, in their order.
@@ -184,7 +195,7 @@ def answer(
     while left:
         again: list[_Open] = []
         asks = [one.ask(bits) for one in left]
-        for one, nearby in zip(left, nearest(views, asks, crew=crew, checkpoint=checkpoint), strict=True):
+        for one, nearby in zip(left, find(views, asks, crew=crew, checkpoint=checkpoint), strict=True):
             hits = _settled(sources, one, nearby, bits)
             if hits is None:
                 again.append(one)

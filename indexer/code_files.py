@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from indexer.commit_page import State
 from indexer.layout import Layout
-from indexer.search import View
 from indexer.segment_format import SegmentName, SegmentSpec, place_of
 from indexer.segments import Mode, Segment
 from indexer.staging import Staged
 from indexer.steps import Steps
+from indexer.view import View
 
 Ints = npt.NDArray[np.int64]
 

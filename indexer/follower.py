@@ -21,9 +21,9 @@ from indexer.commit_page import State
 from indexer.errors import Damaged
 from indexer.folder import CURRENT, Identity
 from indexer.pages import PageFile
-from indexer.search import View
 from indexer.segment_format import SegmentName, SegmentSpec
 from indexer.segments import Segment
+from indexer.view import View
 
 _CACHE_BYTES = 8 << 20
 _MEET_S = 0.02

@@ -8,14 +8,16 @@ per distance tells the k-th smallest, and lowers the bound, in constant time. Al
 that ties are complete.
 
 Four functions come of it: `scan_1` and `scan_2` read codes in their order for one query or for queries two by two,
-`pick_1` and `pick_2` read the codes whose rows are listed. Each takes one pointer to the work, int64 fields in the
-order of `indexer.kernel.FIELDS`; kernel.py compiles them, scan.py fills in the work.
+`pick_1` and `pick_2` read the codes whose rows are listed. For sliced codes there is a module of its own. Each function
+takes one pointer to the work, int64 fields in the order of `indexer.kernel.FIELDS`; kernel.py compiles them, scan.py
+fills in the work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 from llvmlite import ir
 
@@ -30,6 +32,7 @@ _LINE = 64
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _POINTER = ir.PointerType()
 _VOID = ir.VoidType()
+Layout = Literal["rows", "picked", "sliced"]
 
 
 def module_text(code_bytes: int, lanes: int) -> str:
@@ -43,8 +46,26 @@ def module_text(code_bytes: int, lanes: int) -> str:
     shape = _Shape(module, code_bytes, lanes)
     accept = _accept(module, _compact(module), shape)
     for queries in (1, 2):
-        _walk(module, f"scan_{queries}", shape, accept, queries, picked=False)
-        _walk(module, f"pick_{queries}", shape, accept, queries, picked=True)
+        _walk(module, f"scan_{queries}", shape, accept, queries, layout="rows")
+        _walk(module, f"pick_{queries}", shape, accept, queries, layout="picked")
+    return str(module)
+
+
+def sliced_text(code_bytes: int, lanes: int) -> str:
+    """The module for short codes that lie sliced: for each group the first word of each code, then the second, ...
+
+    Nothing is added across lanes then, which for codes of a few words is most of the work. Only `scan_1` and `scan_2`;
+    the codes end in a whole group.
+
+    Args:
+        code_bytes: width of a code, a multiple of 8.
+        lanes: as above.
+    """
+    module = ir.Module(name=f"hamming_sliced_{code_bytes}")
+    shape = _Shape(module, code_bytes, lanes)
+    accept = _accept(module, _compact(module), shape)
+    for queries in (1, 2):
+        _walk(module, f"scan_{queries}", shape, accept, queries, layout="sliced")
     return str(module)
 
 
@@ -136,8 +157,8 @@ def _int32(value: int) -> ir.Constant:
     return ir.Constant(_I32, value)
 
 
-def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, picked: bool) -> None:
-    """One of the four entries: blocks of codes, in each the tiles of queries, in each the groups of codes."""
+def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, layout: Layout) -> None:
+    """One of the entries: blocks of codes, in each the tiles of queries, in each the groups of codes."""
     function = ir.Function(module, ir.FunctionType(_VOID, [_POINTER]), name)
     (work,) = function.args
     b = _Builder(function.append_basic_block())
@@ -145,7 +166,7 @@ def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, quer
     all_queries = b.array(work, "queries")
     whole = b.add(b.sub(stop, start), _int(shape.lanes - 1))
     end = b.add(start, b.and_(whole, _int(-shape.lanes)))
-    ahead = _Ahead(b, work, shape, queries, nq, picked=picked)
+    ahead = _Ahead(b, work, shape, queries, nq, picked=layout == "picked")
     with b.count(start, end, shape.block) as block:
         beyond = b.add(block, _int(shape.block))
         block_end = b.select(b.icmp_signed("<", beyond, end), beyond, end)
@@ -153,9 +174,12 @@ def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, quer
         with b.count(_int(0), nq, queries) as query:
             tile = b.at(all_queries, b.mul(query, _int(shape.code_bytes)), _I8)
             with b.count(block, block_end, shape.lanes) as group:
-                codes = _codes(b, work, shape, group, picked=picked)
-                ahead.go(group)
-                for which, distances in enumerate(_distances(b, shape, codes, tile, queries)):
+                if layout == "sliced":
+                    near = _sliced_distances(b, work, shape, group, tile, queries=queries)
+                else:
+                    codes = _codes(b, work, shape, group, picked=layout == "picked")
+                    near = _distances(b, shape, codes, tile, queries)
+                for which, distances in enumerate(near):
                     _compare(b, work, accept, query=b.add(query, _int(which)), group=group, near=distances)
     b.ret_void()
 
@@ -224,6 +248,29 @@ def _distances(b: _Builder, shape: _Shape, codes: Sequence[ir.Value], tile: ir.V
     return [_across(b, vectors) for vectors in sums]
 
 
+def _sliced_distances(
+    b: _Builder, work: ir.Value, shape: _Shape, group: ir.Value, tile: ir.Value, *, queries: int
+) -> list[ir.Value]:
+    """As `_distances`, of a group that lies sliced."""
+    stride = shape.lanes * 8
+    start = b.at(b.array(work, "codes"), b.mul(group, _int(shape.code_bytes)), _I8)
+    sums = [ir.Constant(shape.vector, None)] * queries
+    for word in range(shape.code_bytes // 8):
+        stored = b.load(b.at(start, _int(word * stride), _I8), typ=shape.vector, align=8)
+        for which in range(queries):
+            part = b.load(b.at(tile, _int(which * shape.code_bytes + word * 8), _I8), typ=_I64)
+            counted = b.call(shape.popcount, [b.xor(stored, _everywhere(b, shape.vector, part))])
+            sums[which] = b.add(sums[which], counted)
+    return sums
+
+
+def _everywhere(b: _Builder, kind: ir.VectorType, value: ir.Value) -> ir.Value:
+    """A vector with a value in every lane."""
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = b.insert_element(undefined, value, _int32(0))
+    return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, kind.count), None))
+
+
 def _across(b: _Builder, vectors: Sequence[ir.Value]) -> ir.Value:
     """Of as many vectors as a vector has lanes, the sum over each one's lanes; vector n's stands in lane n.
 
@@ -246,11 +293,8 @@ def _compare(
     b: _Builder, work: ir.Value, accept: ir.Function, *, query: ir.Value, group: ir.Value, near: ir.Value
 ) -> None:
     """Hands a group to `accept` when one of its distances is within the query's bound."""
-    undefined = ir.Constant(near.type, ir.Undefined)
-    lanes = near.type.count
-    first = b.insert_element(undefined, b.get(b.array(work, "bound"), query), _int32(0))
-    bound = b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, lanes), None))
-    flags = b.bitcast(b.icmp_signed("<=", near, bound), ir.IntType(lanes))
+    bound = _everywhere(b, near.type, b.get(b.array(work, "bound"), query))
+    flags = b.bitcast(b.icmp_signed("<=", near, bound), ir.IntType(near.type.count))
     with b.if_then(b.icmp_unsigned("!=", flags, ir.Constant(flags.type, 0)), likely=False):
         b.call(accept, [work, query, group, near])
 

@@ -18,6 +18,7 @@ from dotstream.clock import Clock
 from indexer import words
 from indexer.answers import (
     Changed,
+    Find,
     Hit,
     Query,
     SearchResult,
@@ -31,9 +32,11 @@ from indexer.database import I64
 from indexer.disk import disk
 from indexer.entries import Entry
 from indexer.errors import ForeignFormat, LeaseExpired, NotInView
+from indexer.faster import Faster
 from indexer.follower import Followed, Follower
 from indexer.leases import MAX_PARTITIONS, LeaseFile, Positions, boot_id, read_leases
 from indexer.partition import partition_of
+from indexer.search import nearest
 
 __all__ = ["Entry", "Hit", "IndexReader", "IndexSize", "Query", "SearchResult"]
 
@@ -89,13 +92,22 @@ class IndexReader:
         lease_s: how long answers may be given after a refresh.
         name: unique among the readers of the machine.
         threads: that one search may use; all searches together use at most `threads - 1` beside their own.
+        faster: sketches to search by; None: every code is read.
 
     Raises:
         LockHeld: a living reader has this name.
     """
 
     def __init__(
-        self, folder: Path, partitions: int, *, clock: Clock, lease_s: float, name: str, threads: int = 1
+        self,
+        folder: Path,
+        partitions: int,
+        *,
+        clock: Clock,
+        lease_s: float,
+        name: str,
+        threads: int = 1,
+        faster: Faster | None = None,
     ) -> None:
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise ValueError(f"{partitions} partitions; a reader follows 1 to {MAX_PARTITIONS}")
@@ -103,6 +115,7 @@ class IndexReader:
         self._clock = clock
         self._lease_s = lease_s
         self._crew = Crew(threads)
+        self._faster = faster
         with disk():
             self._lease = LeaseFile(folder, name, clock)
         scratch = self._lease.scratch
@@ -253,8 +266,14 @@ class IndexReader:
             return []
         with self._asking() as version:
             bits = version[0].identity.bits if version else len(queries[0].code) * 8
-            elapsed = lambda: self._clock.monotonic() - started  # noqa: E731
-            results = answer(version, queries, bits, elapsed, settle=settle, crew=self._crew)
+
+            def ask(asked: Sequence[Query], find: Find) -> list[SearchResult]:
+                def elapsed() -> float:
+                    return self._clock.monotonic() - started
+
+                return answer(version, asked, bits, elapsed, settle=settle, crew=self._crew, find=find)
+
+            results = ask(queries, nearest) if self._faster is None else self._faster.search(queries, ask)
             empty = dict.fromkeys(range(len(self._followers)), -1)
             return [SearchResult(result.hits, empty | result.watermark) for result in results]
 

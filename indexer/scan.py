@@ -30,13 +30,13 @@ class Stored:
     """Codes to run through, and which of them belong to the version.
 
     Attributes:
-        codes: uint8 [rows, code bytes], contiguous.
+        codes: uint8 [rows, code bytes], contiguous; or sliced (`kernel_ir.sliced_text`), uint64 [groups, words, lanes].
         base: slot of row 0.
         born, died: int64 [rows or more]; None: every row counts.
         watermark: rows with born <= watermark < died count.
     """
 
-    codes: Codes
+    codes: npt.NDArray[np.uint8] | npt.NDArray[np.uint64]
     base: int = 0
     born: Ints | None = None
     died: Ints | None = None
@@ -68,15 +68,18 @@ class Sweep:
         k: int64 [nq]: how many each wants, at least 1, further ones at the last distance included; `ALL`: no limit.
         bounds: int64 [nq]: the largest distance wanted.
         room: how many may lie within the bound of one query; by default enough for any k unless very many tie.
+        sliced: whether the stored codes lie sliced; they can be scanned only, from the start of a group.
     """
 
-    def __init__(self, queries: Codes, k: Ints, bounds: Ints, room: int | None = None) -> None:
+    def __init__(self, queries: Codes, k: Ints, bounds: Ints, room: int | None = None, *, sliced: bool = False) -> None:
         nq, code_bytes = queries.shape
-        compiled = kernel(code_bytes)
+        compiled = kernel(code_bytes, sliced=sliced)
+        self._sliced = sliced
         step = 1 if nq == 1 else 2
         padded = -(-nq // step) * step
         self._lanes = compiled.lanes
-        self._scan, self._pick = compiled.scan[step - 1], compiled.pick[step - 1]
+        self._scan = compiled.scan[step - 1]
+        self._pick = None if sliced else compiled.pick[step - 1]
         self.room = _ROOM + 2 * int(np.where(k == ALL, _ROOM, k).max()) if room is None else room
         self._passes = np.zeros(padded, np.int64)
         self._work = np.zeros(len(FIELDS), np.int64)
@@ -110,7 +113,7 @@ class Sweep:
             stop: behind the last row.
             passes: per query which rows may be found, bool [rows]; None or nothing: all.
         """
-        whole = start + (stop - start) // self._lanes * self._lanes
+        whole = stop if self._sliced else start + (stop - start) // self._lanes * self._lanes
         if whole > start:
             self._point(stored, None, passes)
             self._run(self._scan, start, whole)
@@ -121,6 +124,8 @@ class Sweep:
         """Looks at the listed rows only, int64 [n], ascending for speed."""
         if not len(rows):
             return
+        if self._pick is None:
+            raise ValueError("sliced codes can be scanned only")
         padded = (-(-len(rows) // self._lanes) + 1) * self._lanes  # the kernel fetches one group ahead
         self._point(stored, _padded(rows, padded, int(rows[-1])), passes)
         self._run(self._pick, 0, len(rows))

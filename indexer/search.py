@@ -2,12 +2,12 @@
 
 Writer and followers search by the same code. A `View` is a version of one partition: its segments, how much of the
 head is committed, and the watermark W. A slot belongs to it when born <= W < died, which the kernel checks for the few
-codes that are near enough. What a query asks stands in indexer/asks.py, how it is swept for in indexer/sweeps.py.
+codes that are near enough. What a query asks stands in asks.py, how it is swept for in sweeps.py; sketch_search.py
+has the same search in faster forms.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,43 +17,10 @@ from indexer.asks import Ask, Scope, Terms, Wanted
 from indexer.crew import Crew
 from indexer.kernel import kernel
 from indexer.scan import Ints, Nearest
-from indexer.segments import Segment, place_of
-from indexer.sweeps import SHIFT, Part, jobs, sweep
+from indexer.sweeps import SHIFT, Part, jobs, parts_of, sweep
+from indexer.view import View
 
-__all__ = ["Ask", "Candidates", "Scope", "Terms", "View", "Wanted", "nearest", "warm"]
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One committed version of one partition.
-
-    Attributes:
-        partition: of objects.<generation>.
-        watermark: the last applied offset, inclusive.
-        segments: (segment, committed slots in it), oldest first.
-    """
-
-    partition: int
-    watermark: int
-    segments: tuple[tuple[Segment, int], ...]
-
-    def find(self, slot: int) -> tuple[Segment, int] | None:
-        """(segment, index) of a slot by its number, committed or not; None when the view does not have it."""
-        number, _ = place_of(slot)
-        at = bisect_right(self.segments, number, key=_number) - 1
-        if at < 0:
-            return None
-        segment = self.segments[at][0]
-        index = segment.index_of(slot) if number <= segment.name.last else -1
-        return (segment, index) if 0 <= index < segment.spec.capacity else None
-
-    def runs_of(self, slots: Sequence[int]) -> list[int]:
-        """For each slot the first one of its run, by which the catalogue knows its pin."""
-        return [slot if (found := self.find(slot)) is None else slot - int(found[0].nth[found[1]]) for slot in slots]
-
-
-def _number(part: tuple[Segment, int]) -> int:
-    return part[0].number
+__all__ = ["Ask", "Candidates", "Scope", "Terms", "Wanted", "nearest", "warm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +51,15 @@ def nearest(
         For each query what lies in each view.
     """
     checkpoint()
-    parts = [
-        Part(number, view, segment, length, views[view].watermark)
-        for number, (view, segment, length) in enumerate(
-            (at, segment, length) for at, view in enumerate(views) for segment, length in view.segments if length
-        )
-    ]
+    parts = parts_of(views)
     found: list[list[Candidates]] = [[]] * len(asks)
     for job in jobs(parts, asks):
         for number, one in zip(job.asks, sweep(parts, asks, job, crew, checkpoint), strict=True):
-            found[number] = _by_view(parts, len(views), asks[number], one)
+            found[number] = by_view(parts, len(views), asks[number], one)
     return found
 
 
-def _by_view(parts: Sequence[Part], views: int, ask: Ask, found: Nearest) -> list[Candidates]:
+def by_view(parts: Sequence[Part], views: int, ask: Ask, found: Nearest) -> list[Candidates]:
     """What was found, without what is left out, cut at the k-th distance again, by view."""
     ranked = np.lexsort((found.slots, found.distances))
     slots, distances = found.slots[ranked], found.distances[ranked]

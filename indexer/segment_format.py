@@ -14,7 +14,8 @@ compacted one replaces the segments `number` to `last`, holds what lived in them
            | crc32 u32 of the footer before it
 
 `.meta`, under the same name: the same header with magic "DSMETA\x00\x00" and at byte 2048 a u64 `edits`, which rises
-after each change of a committed slot; then one column after the other, each at a multiple of 4096:
+after each change of a committed slot, and a u64 `rewrites`, which rises after each of those changes that put a damaged
+code back; then one column after the other, each at a multiple of 4096:
 
     born i64          offset of the record that brought the code
     died i64          offset of the record that took it away; 2**63 - 1 while it lives. An aligned 8-byte store
@@ -34,7 +35,8 @@ where k is splitmix64 from seed 0 with the lowest bit of each set. That is multi
 "Strongly universal string hashing is fast", 2014), which numpy computes over all rows at once, fifteen times as fast as
 a CRC of each: every flip of one bit is found, and of other damage all but one in four thousand million.
 
-`died` and `edits` are outside the checksums because they change in place; `verify` holds them against the catalogue.
+`died`, `edits` and `rewrites` are outside the checksums because they change in place; `verify` holds them against the
+catalogue.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Segment:
         self.check: npt.NDArray[np.uint32] = self._column("check")
         self._living: tuple[int, int] | None = None
         self._slots: npt.NDArray[np.uint64] | None = self._column("slot") if name.compacted else None
-        self._edits: npt.NDArray[np.uint64] = np.asarray(self._meta_map)[EDITS_AT : EDITS_AT + 8].view("<u8")
+        self._edits: npt.NDArray[np.uint64] = np.asarray(self._meta_map)[EDITS_AT : EDITS_AT + 16].view("<u8")
 
     @property
     def number(self) -> int:
@@ -127,6 +127,11 @@ class Segment:
     def edits(self) -> int:
         """How often committed slots changed; rises after each change. 0: every slot below the length is as born."""
         return int(self._edits[0])
+
+    @property
+    def rewrites(self) -> int:
+        """How often a damaged slot's code was put back; rises behind the code."""
+        return int(self._edits[1])
 
     def living(self) -> int:
         """How many slots of a full segment live; counted anew only when some of them changed."""
@@ -188,7 +193,7 @@ class Segment:
     def rewrite(self, index: int, code: Codes, slot: Slots) -> None:
         """Puts a damaged slot's code and columns back; the slot lives again."""
         self.write(index, code, slot)
-        self._edits[0] += 1
+        self._edits[:2] += 1
 
     def kill(self, indices: Ints, offsets: Ints) -> None:
         """Notes that slots died at these offsets. The edit count rises behind the deaths, which readers rely on."""

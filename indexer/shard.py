@@ -46,10 +46,10 @@ from indexer.names import Names
 from indexer.records import Order
 from indexer.records_pb2 import ObjectRecord
 from indexer.recovery import open_shard
-from indexer.search import View
 from indexer.staging import Staged, Stager
 from indexer.steps import Steps, no_steps
 from indexer.verify import digest, verify
+from indexer.view import View
 
 DEFAULT_SEGMENT_SLOTS = 65_536
 SYNC_EVERY_S = 0.1

@@ -16,6 +16,7 @@ from indexer.asks import Ask, Terms, Wanted
 from indexer.crew import ALONE, Crew
 from indexer.scan import ALL, Ints, Mask, Nearest, Stored, Sweep, merged
 from indexer.segments import Segment
+from indexer.view import View
 
 SHIFT = 32
 _PICKED_SHARE = 0.4
@@ -23,6 +24,7 @@ _MASKED_AT_ONCE = 16
 _UNIT_BYTES = 32 << 20
 _ALONE_BYTES = 2 << 20
 _FEWEST_ROWS = 1024
+_WHOLE_GROUPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +36,31 @@ class Part:
         view: number of the view.
         segment: the segment.
         length: committed slots in it, at least 1.
-        watermark: of the view.
+        stored: its codes as a sweep reads them.
     """
 
     number: int
     view: int
     segment: Segment
     length: int
-    watermark: int
+    stored: Stored
 
     @property
     def base(self) -> int:
         """Row 0 as a sweep finds it."""
         return self.number << SHIFT
 
-    @property
-    def stored(self) -> Stored:
-        """The codes as a sweep reads them."""
-        segment = self.segment
-        return Stored(segment.codes, self.base, segment.born, segment.died, self.watermark)
+
+def parts_of(views: Sequence[View]) -> list[Part]:
+    """The segments of views, numbered."""
+    parts: list[Part] = []
+    for at, view in enumerate(views):
+        for segment, length in view.segments:
+            if length:
+                base = len(parts) << SHIFT
+                stored = Stored(segment.codes, base, segment.born, segment.died, view.watermark)
+                parts.append(Part(len(parts), at, segment, length, stored))
+    return parts
 
 
 @dataclass(slots=True)
@@ -124,7 +132,13 @@ class _Unit:
 
 
 def sweep(
-    parts: Sequence[Part], asks: Sequence[Ask], job: Job, crew: Crew, checkpoint: Callable[[], None]
+    parts: Sequence[Part],
+    asks: Sequence[Ask],
+    job: Job,
+    crew: Crew,
+    checkpoint: Callable[[], None],
+    *,
+    sliced: bool = False,
 ) -> list[Nearest]:
     """What each of a job's queries finds. As many more as it leaves out are found, so that k are left over.
 
@@ -134,12 +148,13 @@ def sweep(
         job: which of them, and where.
         crew: threads to use.
         checkpoint: called before each piece.
+        sliced: whether the parts' codes lie sliced.
     """
     chosen = [asks[number] for number in job.asks]
     codes = np.stack([ask.code for ask in chosen])
     k = np.array([ask.k + ask.left_out for ask in chosen], np.int64)
     bounds = np.array([ask.within for ask in chosen], np.int64)
-    units = _units(parts, job, crew.threads)
+    units = _units(parts, job, crew.threads, codes.shape[1])
     size = sum(unit.stop - unit.start for unit in units) * codes.size
     free = crew if size > _ALONE_BYTES else ALONE
 
@@ -147,7 +162,7 @@ def sweep(
         sweeps: list[Sweep] = []
 
         def join() -> Callable[[_Unit], None]:
-            mine = Sweep(codes[which], k, bounds, room)
+            mine = Sweep(codes[which], k, bounds, room, sliced=sliced)
             sweeps.append(mine)
             return lambda unit: _do(mine, unit, job.masks[which], checkpoint)
 
@@ -169,14 +184,13 @@ def _do(mine: Sweep, unit: _Unit, masks: Sequence[Sequence[Mask | None]], checkp
         mine.scan(unit.part.stored, unit.start, unit.stop, [mask[unit.part.number] for mask in masks])
 
 
-def _units(parts: Sequence[Part], job: Job, threads: int) -> list[_Unit]:
+def _units(parts: Sequence[Part], job: Job, threads: int, code_bytes: int) -> list[_Unit]:
     """Pieces that take some milliseconds at most, and are enough for every thread."""
-    if not parts:
-        return []
     lengths = [part.length for part in parts] if job.rows is None else [len(rows) for rows in job.rows]
     share = -(-sum(lengths) // (4 * threads))
-    limit = _UNIT_BYTES // parts[0].segment.codes.shape[1] // max(1, len(job.asks) // 8)
+    limit = _UNIT_BYTES // code_bytes // max(1, len(job.asks) // 8)
     step = max(_FEWEST_ROWS, min(share if threads > 1 else limit, limit))
+    step = -(-step // _WHOLE_GROUPS) * _WHOLE_GROUPS
     return [
         _Unit(part, start, min(start + step, length), None if job.rows is None else job.rows[part.number])
         for part, length in zip(parts, lengths, strict=True)

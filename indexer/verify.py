@@ -25,8 +25,8 @@ from indexer.entries import Row
 from indexer.errors import Damaged
 from indexer.records import order_of, searched_codes
 from indexer.records_pb2 import ObjectRecord
-from indexer.search import View
 from indexer.segments import Segment
+from indexer.view import View
 
 _FRAME = struct.Struct(">II")
 _CHECK_ROWS = 8192

@@ -14,15 +14,18 @@ from discovery.dead_letters import KafkaDeadLetters
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
+from discovery.metrics import RecallMetrics
 from discovery.server import free_port, server
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Misconfigured, Retryable, Unavailable
 from indexer.engagement import ENGAGEMENT, EngagementReader
+from indexer.faster import Faster
 from indexer.keyed_reader import KeyedReader
 from indexer.reader import IndexReader
 from indexer.records_pb2 import GenerationRecord
 from indexer.search import warm
+from indexer.sketch_search import SketchSearch
 from indexer.tags import TAGS, TagReader
 from ops.generations import active_generation, read_generations
 from ops.models import picture_limits, pictures_of, triton_client, vision_settings
@@ -101,6 +104,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         lease_s=settings.index.lease_s,
         name=f"api-{uuid.uuid4().hex[:8]}",
         threads=settings.index.search_threads,
+        faster=_faster(settings, registry),
     )
     owned.callback(reader.close)
     tags = TagReader(KeyedReader(store_folder(settings, TAGS), TAGS, settings.topics.keyed_partitions))
@@ -135,6 +139,20 @@ def services(settings: Settings, owned: ExitStack) -> Services:
             requests_per_s=api.requests_per_s,
         ),
         allowed_hosts=api.known_hosts,
+    )
+
+
+def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:
+    index = settings.index
+    if not index.sketch_bits:
+        if index.approximate:
+            raise Misconfigured("index.approximate needs sketches to search by: set index.sketch_bits, 256 for a start")
+        return None
+    return Faster(
+        SketchSearch(index.sketch_bits, index.sketch_depth),
+        approximate=index.approximate,
+        check_every=index.recall_every,
+        observer=RecallMetrics(registry) if index.approximate else None,
     )
 
 

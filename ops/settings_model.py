@@ -204,6 +204,15 @@ class Index(Section):
     compact_every_s: Seconds = Field(default=5.0, description="pause between looks for segments worth compacting")
     compact_dead_share: Share = Field(default=0.25, description="dead slots of a segment from which it is compacted")
     search_threads: Count = Field(default=2, description="threads that share one search of a large index")
+    sketch_bits: int = Field(
+        default=0,
+        ge=0,
+        multiple_of=64,
+        description="bits of each code that the API keeps in memory to search by; 0: none",
+    )
+    sketch_depth: Count = Field(default=500, description="codes that an approximate search ranks exactly")
+    approximate: bool = Field(default=False, description="the API searches approximately, by sketches")
+    recall_every: Count = Field(default=100, description="of so many approximate searches one is checked")
 
 
 class Dots(Section):

@@ -9,8 +9,8 @@ import numpy as np
 
 from indexer.asks import Ask, Terms, Wanted
 from indexer.scan import Codes
-from indexer.search import View
 from indexer.segments import LIVE, Segment, SegmentSpec
+from indexer.view import View
 
 SEGMENT_SLOTS = 65_536
 DEAD_SHARE = 0.1

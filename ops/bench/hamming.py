@@ -23,7 +23,8 @@ import numpy as np
 from indexer.asks import Ask
 from indexer.crew import ALONE, Crew
 from indexer.errors import Damaged
-from indexer.search import View, nearest
+from indexer.search import nearest
+from indexer.view import View
 from ops.bench._codes import LABEL_SHARES, SEGMENT_SLOTS, Corpus, read
 from ops.bench._hamming_peers import peers
 from ops.bench._hamming_plot import draw

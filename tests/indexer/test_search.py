@@ -17,8 +17,9 @@ from indexer.answers import MAX_K, Query, SearchResult
 from indexer.asks import Ask, Terms, Wanted
 from indexer.crew import ALONE, Crew
 from indexer.errors import SearchTimeout
-from indexer.search import View, nearest
+from indexer.search import nearest
 from indexer.segments import SLOT, Segment, SegmentSpec, slot_of
+from indexer.view import View
 from tests.support.index_oracle import BITS, Oracle, code, dead, live, log_of, open_shard, random_log
 
 

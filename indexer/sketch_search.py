@@ -1,0 +1,130 @@
+"""Faster than exact: sketches of the codes are scanned, and only what looks near is read and ranked by its code.
+
+Sketches (sketches.py) are a small part of the codes' size, and a sketch's distance is at most its code's. That gives
+
+- approximate k nearest: the `depth` nearest sketches are ranked by their codes. Versions, deletes and filters hold as
+  in an exact search, only a neighbour whose sketch looks far is missed; faster.py measures how many are;
+- exact range search: a code within distance d has its sketch within d, so that all others need not be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from indexer.asks import Ask
+from indexer.crew import Crew
+from indexer.scan import Ints, Nearest
+from indexer.search import Candidates, by_view
+from indexer.sketches import ENOUGH_ROWS, Sample, rows_of
+from indexer.sweeps import Job, Part, jobs, parts_of, sweep
+from indexer.view import View
+
+_MOST_TIES = 4
+_WORTH_IT = 8
+"""A range search reads all codes when more than one in so many looks near enough."""
+_Sweep = Callable[..., list[Nearest]]
+
+
+class SketchSearch:
+    """The searches of one reader by its own sketches.
+
+    Args:
+        bits: of a sketch, a multiple of 64.
+        depth: how many of the nearest sketches are ranked by their codes; `4 k` where that is more.
+    """
+
+    def __init__(self, bits: int, depth: int) -> None:
+        if bits <= 0 or bits % 64 or depth < 1:
+            raise ValueError(f"sketches of {bits} bits, {depth} deep; they have a multiple of 64 bits and a depth")
+        self._bits = bits
+        self._depth = depth
+        self._sample: Sample | None = None
+
+    def nearest(
+        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
+    ) -> list[list[Candidates]]:
+        """As `indexer.search.nearest`, approximately."""
+        return self._find(views, asks, self._approximately, crew, checkpoint)
+
+    def exactly(
+        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
+    ) -> list[list[Candidates]]:
+        """As `indexer.search.nearest`; queries for small distances read only what sketches do not rule out."""
+        return self._find(views, asks, self._by_distance, crew, checkpoint)
+
+    def _find(
+        self,
+        views: Sequence[View],
+        asks: Sequence[Ask],
+        narrow: Callable[[Job, Sequence[Ask], Sequence[Part], Sample, _Sweep], Iterator[Job]],
+        crew: Crew,
+        checkpoint: Callable[[], None],
+    ) -> list[list[Candidates]]:
+        checkpoint()
+        parts = parts_of(views)
+        sample = self._sampled(parts)
+
+        def swept(parts: Sequence[Part], asks: Sequence[Ask], job: Job, *, sliced: bool = False) -> list[Nearest]:
+            return sweep(parts, asks, job, crew, checkpoint, sliced=sliced)
+
+        found: list[list[Candidates]] = [[]] * len(asks)
+        for job in jobs(parts, asks):
+            narrowed = [job] if sample is None or job.rows is not None else narrow(job, asks, parts, sample, swept)
+            for each in narrowed:
+                for number, one in zip(each.asks, swept(parts, asks, each), strict=True):
+                    found[number] = by_view(parts, len(views), asks[number], one)
+        return found
+
+    def _sampled(self, parts: Sequence[Part]) -> Sample | None:
+        """What to sample, chosen anew when the index has grown eightfold; None where sketches would be no shorter."""
+        if not parts or parts[0].segment.codes.shape[1] * 8 <= self._bits:
+            return None
+        sample = self._sample
+        if sample is None or sample.rows < min(ENOUGH_ROWS, rows_of(parts) // 8):
+            sample = self._sample = Sample(parts, self._bits // 8)
+        return sample
+
+    def _approximately(
+        self, job: Job, asks: Sequence[Ask], parts: Sequence[Part], sample: Sample, swept: _Sweep
+    ) -> Iterator[Job]:
+        """Each query on its own, confined to the rows whose sketches are nearest."""
+        looks = [self._sketched(asks[number], max(self._depth, 4 * asks[number].k), sample) for number in job.asks]
+        slices = [sample.of(part) for part in parts]
+        near = swept(slices, looks, Job(list(range(len(looks))), job.masks), sliced=True)
+        for number, look, one in zip(job.asks, looks, near, strict=True):
+            yield Job([number], rows=_rows(parts, one, _MOST_TIES * look.k))
+
+    def _by_distance(
+        self, job: Job, asks: Sequence[Ask], parts: Sequence[Part], sample: Sample, swept: _Sweep
+    ) -> Iterator[Job]:
+        """Queries for small distances, each confined to the rows whose sketches are within; the others together."""
+        few = max(1, rows_of(parts) // _WORTH_IT)
+        small = [n for n, number in enumerate(job.asks) if asks[number].within < self._bits // 2]
+        rest = sorted(set(range(len(job.asks))) - set(small))
+        if small:
+            looks = [self._sketched(asks[job.asks[n]], few, sample) for n in small]
+            slices = [sample.of(part) for part in parts]
+            near = swept(slices, looks, Job(list(range(len(small))), [job.masks[n] for n in small]), sliced=True)
+            for n, look, one in zip(small, looks, near, strict=True):
+                if one.bound < look.within:
+                    rest.append(n)  # too many look near
+                else:
+                    yield Job([job.asks[n]], rows=_rows(parts, one, None))
+        if rest:
+            yield Job([job.asks[n] for n in rest], [job.masks[n] for n in rest])
+
+    def _sketched(self, ask: Ask, k: int, sample: Sample) -> Ask:
+        """What a query asks of the sketches."""
+        return Ask(ask.code[sample.places], k, min(ask.within, self._bits), ask.terms)
+
+
+def _rows(parts: Sequence[Part], near: Nearest, most: int | None) -> list[Ints]:
+    """The rows that look near, ascending, by part; the nearest of them where they are very many."""
+    slots = near.slots
+    if most is not None and len(slots) > most:
+        slots = slots[np.argpartition(near.distances, most)[:most]]
+    slots = np.sort(slots)
+    starts = np.searchsorted(slots, [part.base for part in parts])
+    return [found - part.base for part, found in zip(parts, np.split(slots, starts[1:]), strict=True)]
