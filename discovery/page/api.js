@@ -1,16 +1,28 @@
-// The HTTP API. Every failure is an Error with the problem document's words.
+// The HTTP API. Every failure is an Error with the problem document's words; problems.js says what to do about it.
 
-async function asked(path, options) {
+const PATIENCE_MS = 15_000;
+
+export async function asked(path, { signal, ...options } = {}) {
+  const limit = AbortSignal.timeout(PATIENCE_MS);
   let response;
   try {
-    response = await fetch(path, { headers: { Accept: "application/json" }, ...options });
+    response = await fetch(path, {
+      ...options,
+      headers: { Accept: "application/json", ...options.headers },
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw Object.assign(new Error("The API cannot be reached."), { status: 0 });
+    if (signal?.aborted) throw error;
+    throw Object.assign(new Error(limit.aborted ? "The API does not answer." : "The API cannot be reached."), { status: 0 });
   }
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw Object.assign(new Error(body.detail || response.statusText), { status: response.status, problem: body });
-  return body;
+  if (response.ok) return body;
+  const again = Number(response.headers.get("Retry-After"));
+  throw Object.assign(new Error(body.detail || response.statusText), {
+    status: response.status,
+    problem: body,
+    retryAfter: Number.isFinite(again) && again > 0 ? again : null,
+  });
 }
 
 export const pinPath = (id, rest = "") => `/pins/${encodeURIComponent(id)}${rest}`;
@@ -29,10 +41,16 @@ export async function card(id) {
   return dots ? { pin, dots } : { pin };
 }
 
-export const similar = (kind, question, signal) =>
-  asked(`/search/${kind}`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify(question),
-    signal,
-  });
+// A search: `question` has pin_id, or picture (a Blob); then what every search may be narrowed by. `route` is its path.
+export const search = (route, question, signal) => asked(route, { method: "POST", signal, ...bodyOf(question) });
+
+function bodyOf({ picture: image, ...fields }) {
+  if (!image) return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(fields) };
+  const form = new FormData();
+  form.append("image", image, "picture");
+  for (const [name, value] of Object.entries(fields)) {
+    if (name === "annotations") value.forEach((one) => form.append(name, one));
+    else form.append(name, Array.isArray(value) ? value.join(",") : String(value));
+  }
+  return { body: form };
+}

@@ -1,114 +1,156 @@
-// Puts the page together: the newest pins, what arrives, and the address that says which pin and dot are open.
+// Puts the page together: the newest pins, what arrives, and the address that says what is open.
 
 import * as api from "./api.js";
 import { duration } from "./format.js";
 import { Grid } from "./grid.js";
 import { follow } from "./live.js";
+import { Pages } from "./pages.js";
 import { PinView } from "./pin.js";
+import { advice } from "./problems.js";
+import * as route from "./route.js";
 
-const PAGE = 60;
+const AWAY_AFTER_MS = 1500;
 const $ = (id) => document.getElementById(id);
-const grid = new Grid($("grid"));
 let total = 0;
-let next = null;
+
+const grid = new Grid($("grid"), { onChange: count, onHeld: held, onMissed: () => look(true) });
+const pages = new Pages(grid);
 
 const view = new PinView($("pin"), {
   onClose: () => {
-    const id = route()?.id;
-    if (id) history.pushState(null, "", "#/");
-    if (id) grid.focus(id);
+    const place = route.read(location.hash);
+    if (place.view !== "pin") return;
+    history.pushState(null, "", "#/");
+    grid.focus(place.id);
   },
-  onChoose: (id, object) => {
-    const target = `#/pin/${encodeURIComponent(id)}/${object}`;
-    if (location.hash === target) view.choose(object);
-    else location.hash = target;
+  onSubject: (id, subject) => {
+    const target = route.pinAt(id, subject);
+    const before = route.read(location.hash);
+    if (location.hash === target) view.choose(subject);
+    else if (subject.box && before.subject?.box) {
+      // One step back leaves the box, however often it was moved.
+      history.replaceState(null, "", target);
+      view.choose(subject);
+    } else location.hash = target;
   },
 });
 
-// The address: #/pin/ID or #/pin/ID/OBJECT.
-function route() {
-  const found = /^#\/pin\/([^/]+)(?:\/(\d+))?$/.exec(location.hash);
-  if (!found) return null;
-  try {
-    return { id: decodeURIComponent(found[1]), object: found[2] === undefined ? null : Number(found[2]) };
-  } catch {
-    return null;
-  }
-}
-
 async function go() {
-  const place = route();
-  if (!place) {
+  const place = route.read(location.hash);
+  if (place.view !== "pin") {
     view.close();
     return;
   }
   try {
     const card = grid.get(place.id) ?? (await api.card(place.id));
-    if (route()?.id === place.id) view.open(card, place.object);
+    if (route.read(location.hash).id === place.id) view.open(card, place.subject);
   } catch (error) {
     view.close();
-    tell(error.status === 410 ? "This pin was deleted." : error.message);
+    const { title, text } = advice(error);
+    tell("pin", error.status === 410 ? "This pin was deleted." : `${title}. ${text}`);
     history.replaceState(null, "", "#/");
   }
 }
 
-function tell(text) {
-  $("notice").hidden = !text;
-  $("notice").textContent = text ?? "";
+// What the page has to say, by what it is about; the gravest is shown.
+const said = new Map();
+
+function tell(about, text) {
+  if (text) said.set(about, text);
+  else said.delete(about);
+  const shown = said.get("away") ?? said.get("pins") ?? said.get("pin") ?? "";
+  $("notice").hidden = !shown;
+  $("notice-text").textContent = shown;
+  $("notice-close").hidden = !said.has("pin");
 }
 
 function count() {
   $("count").textContent = total.toLocaleString("en");
   const median = grid.freshness();
   $("freshness").textContent = median === null ? "–" : duration(median);
-  $("empty").hidden = grid.size > 0;
+  $("empty").hidden = grid.size > 0 || said.size > 0;
+  $("more").hidden = !pages.more;
 }
 
-async function load(before) {
+function held(n) {
+  const waits = n > 0 && !grid.atTop;
+  $("held").hidden = !waits;
+  if (waits) $("held").textContent = n === 1 ? "1 new pin" : `${n.toLocaleString("en")} new pins`;
+}
+
+// Looks at the newest pins, again and again while the API is away.
+let looking = null;
+
+async function look(anew = false) {
+  clearTimeout(looking);
   try {
-    const page = await api.newest(PAGE, before);
-    if (!before) grid.clear();
-    for (const card of page.pins) grid.put(card, { end: true });
-    next = page.next ?? null;
-    $("more").hidden = next === null;
-    tell(null);
+    await pages.newest(anew);
+    tell("pins", "");
   } catch (error) {
-    tell(`The pins could not be loaded: ${error.message}`);
-    if (!before) setTimeout(load, 2000);
+    const { title, text, again } = advice(error);
+    tell("pins", `The pins could not be loaded. ${title} ${text}`);
+    looking = setTimeout(look, 1000 * (again ?? 5), anew);
   }
   count();
 }
 
+async function older() {
+  try {
+    await pages.older();
+    tell("pins", "");
+    // Asks at once for the next page when the end is still near.
+    end.unobserve($("more"));
+    end.observe($("more"));
+  } catch (error) {
+    tell("pins", `Older pins could not be loaded. ${advice(error).text}`);
+  }
+  count();
+}
+
+// The end of the grid asks for more before it is reached; its beginning is where new pins appear.
+const near = (margin, seen) => new IntersectionObserver((entries) => seen(entries.at(-1).isIntersecting), { rootMargin: margin });
+const end = near("1200px", (seen) => seen && older());
+end.observe($("more"));
+near("160px", (seen) => grid.reading(seen)).observe($("top"));
+
 const STATES = { live: "Live", waiting: "Reconnecting" };
+let away = null;
 
 follow({
   onState: (state) => {
     $("live").dataset.state = state;
     $("live-text").textContent = STATES[state];
+    clearTimeout(away);
+    if (state === "live") tell("away", "");
+    else away = setTimeout(() => tell("away", "The API cannot be reached. What you see stays; the page goes on as soon as it is back."), AWAY_AFTER_MS);
   },
-  onHello: ({ pins }) => {
+  onHello: ({ pins }, anew) => {
     total = pins;
     // What arrived between loading the page and listening, or while the connection was away.
-    load();
+    look(anew);
   },
   onCard: (card) => {
-    if (grid.put(card, { fresh: true })) total += 1;
+    if (grid.arrive(card)) total += 1;
     total = Math.max(total, grid.size);
     view.update(card);
-    count();
   },
   onDeleted: (id) => {
     if (grid.remove(id)) total -= 1;
     if (view.id === id) {
       view.close();
-      tell("The pin that was open was deleted.");
+      tell("pin", "The pin that was open was deleted.");
     }
     count();
   },
-  onReset: () => load(),
+  onReset: () => look(true),
 });
 
-$("more").addEventListener("click", () => load(next));
+$("more").addEventListener("click", older);
+$("held").addEventListener("click", () => {
+  scrollTo({ top: 0 });
+  grid.reading(true);
+});
+$("notice-close").addEventListener("click", () => tell("pin", ""));
 addEventListener("hashchange", go);
-await load();
+await look();
 go();

@@ -38,6 +38,13 @@ export function frame(width, height) {
   return { aspect: framed.toFixed(4), x, y, box: ([x0, y0, x1, y1]) => [x(x0), y(y0), x(x1), y(y1)] };
 }
 
+// A producer's link when it leads to the web, else null: other schemes could do things here.
+export function webLink(text) {
+  if (!text || !URL.canParse(text)) return null;
+  const { protocol, href } = new URL(text);
+  return protocol === "https:" || protocol === "http:" ? href : null;
+}
+
 export const share = (value) => `${Math.round(100 * value)}%`;
 
 const REASONS = {

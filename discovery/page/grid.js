@@ -1,15 +1,27 @@
-// The grid of newest pins: one card for each, its shown dots over its picture.
+// The grid of newest pins. Arrivals are put in together, a few times a second; while a person reads further down, new
+// pins wait behind a button, so that nothing moves under the eyes.
 
-import { picture } from "./api.js";
-import { at, h } from "./dom.js";
-import { count, duration, eventToDot, frame, hasDots, median, name } from "./format.js";
+import { cardNode } from "./card.js";
+import { eventToDot, median } from "./format.js";
 
-const KEPT = 400;
+const KEPT = 1000;
+const FLUSH_MS = 150;
+
+const older = (one, other) => Number(one.pin.version) < Number(other.pin.version);
+
+// A card with the dots that are known already, when it has none of its own and they are of its version.
+function merged(card, known) {
+  return card.dots || !known || known.pin.version !== card.pin.version ? card : { ...card, dots: known.dots };
+}
 
 export class Grid {
-  constructor(list) {
-    this.list = list;
+  // onChange() after cards came, went or changed; onHeld(n) when n new pins wait; onMissed() when too many waited.
+  constructor(list, { onChange, onHeld, onMissed }) {
+    Object.assign(this, { list, onChange, onHeld, onMissed, atTop: true, missed: false });
     this.cards = new Map(); // pin_id -> { card, node }
+    this.waiting = new Map(); // pin_id -> card: arrived, not yet in the grid
+    this.timer = null;
+    this.trimmed = false; // whether cards at the end were let go, so that what follows the last one is not known
   }
 
   get size() {
@@ -17,39 +29,114 @@ export class Grid {
   }
 
   get(id) {
-    return this.cards.get(id)?.card;
+    return this.waiting.get(id) ?? this.cards.get(id)?.card;
   }
 
-  // Puts a card at the front, or in its place when the pin is there already. Returns whether it is new.
-  put(card, { fresh = false, end = false } = {}) {
+  get last() {
+    return this.cards.get(this.list.lastElementChild?.dataset.pin)?.card ?? null;
+  }
+
+  // A pin arrived or changed. Returns whether it is a new one.
+  arrive(card) {
     const id = card.pin.pin_id;
-    const known = this.cards.get(id);
-    if (known && Number(known.card.pin.version) > Number(card.pin.version)) return false;
-    const merged = card.dots || !known || known.card.pin.version !== card.pin.version ? card : { ...card, dots: known.card.dots };
-    const node = render(merged, fresh);
-    if (known) known.node.replaceWith(node);
-    else if (end) this.list.append(node);
-    else this.list.prepend(node);
-    this.cards.delete(id);
-    this.cards.set(id, { card: merged, node });
-    if (!end) this.trim();
+    const known = this.get(id);
+    if (known && older(card, known)) return false;
+    this.waiting.delete(id);
+    this.waiting.set(id, merged(card, known));
+    if (this.waiting.size > KEPT) {
+      this.waiting.delete(this.waiting.keys().next().value);
+      this.missed = true;
+    }
+    this.timer ??= setTimeout(() => this.flush(), FLUSH_MS);
     return !known;
   }
 
+  // Puts in what arrived. Pins that are in the grid already are changed in place.
+  flush() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    if (this.missed && this.atTop) {
+      this.onMissed();
+      return;
+    }
+    const front = document.createDocumentFragment();
+    for (const [id, card] of this.waiting) {
+      const known = this.cards.get(id);
+      if (!known && !this.atTop) continue;
+      this.waiting.delete(id);
+      const node = this.keep(card, true);
+      if (!known) front.prepend(node);
+    }
+    if (front.firstChild) this.list.prepend(front);
+    if (this.atTop) this.trim();
+    this.onHeld(this.waiting.size);
+    this.onChange();
+  }
+
+  // Says whether the reader is where new pins appear.
+  reading(atTop) {
+    this.atTop = atTop;
+    if (atTop && this.waiting.size) this.flush();
+  }
+
+  // The newest pins, newest first: puts each in its place, and takes out what is no longer among them.
+  sync(cards, complete) {
+    this.waiting.clear();
+    const names = new Set(cards.map((card) => card.pin.pin_id));
+    const end = Number(cards.at(-1)?.pin.recorded_at ?? 0);
+    for (const [id, { card }] of this.cards) {
+      if (!names.has(id) && (complete || Number(card.pin.recorded_at) >= end)) this.remove(id);
+    }
+    let place = this.list.firstElementChild;
+    for (const card of cards) {
+      const node = this.keep(card, false);
+      if (node === place) place = place.nextElementSibling;
+      else this.list.insertBefore(node, place);
+    }
+    this.onHeld(0);
+    this.onChange();
+  }
+
+  // Older pins, behind the last one; those that are here already stay where they are.
+  append(cards) {
+    const added = cards.filter((card) => !this.get(card.pin.pin_id));
+    this.list.append(...added.map((card) => this.keep(card, false)));
+    this.onChange();
+  }
+
   remove(id) {
+    this.waiting.delete(id);
     this.cards.get(id)?.node.remove();
     return this.cards.delete(id);
   }
 
   clear() {
     this.cards.clear();
+    this.waiting.clear();
     this.list.replaceChildren();
+    this.trimmed = this.missed = false;
+  }
+
+  // Remembers a card and gives its node, at its place in the list when it has one.
+  keep(card, fresh) {
+    const id = card.pin.pin_id;
+    const known = this.cards.get(id);
+    if (known && (older(card, known.card) || same(card, known.card))) return known.node;
+    const whole = merged(card, known?.card);
+    const focused = known?.node.contains(document.activeElement);
+    const node = cardNode(whole, fresh);
+    known?.node.replaceWith(node);
+    if (focused) node.querySelector("a").focus({ preventScroll: true });
+    this.cards.set(id, { card: whole, node });
+    return node;
   }
 
   trim() {
-    while (this.cards.size > KEPT && this.list.lastElementChild) {
-      this.cards.delete(this.list.lastElementChild.dataset.pin);
-      this.list.lastElementChild.remove();
+    while (this.cards.size > KEPT) {
+      const { lastElementChild: last } = this.list;
+      this.cards.delete(last.dataset.pin);
+      last.remove();
+      this.trimmed = true;
     }
   }
 
@@ -62,30 +149,8 @@ export class Grid {
   }
 }
 
-function render(card, fresh) {
-  const { pin } = card;
-  const shown = hasDots(card) ? card.dots.dots.filter((dot) => dot.shown) : [];
-  const framed = frame(pin.image_width, pin.image_height);
-  const state = hasDots(card) ? count(shown.length, "dot") : "waiting for dots";
-  const after = eventToDot(card);
-  return h(
-    "li",
-    { class: fresh ? "card fresh" : "card", "data-pin": pin.pin_id, vars: { "--aspect": framed.aspect } },
-    h(
-      "a",
-      { href: `#/pin/${encodeURIComponent(pin.pin_id)}`, "aria-label": `${name(pin)}, ${state}` },
-      h(
-        "div",
-        { class: "scene" },
-        h("img", { src: picture(pin.pin_id, 480), alt: "", loading: "lazy", decoding: "async" }),
-        shown.map((dot) => at(h("span", { class: "card-dot", "aria-hidden": "true" }), framed.x(dot.x), framed.y(dot.y))),
-      ),
-      h(
-        "div",
-        { class: "caption" },
-        h("b", {}, name(pin)),
-        h("span", { title: "from the pin's event to its dots" }, after === null ? (hasDots(card) ? "" : "…") : duration(after)),
-      ),
-    ),
-  );
+function same(one, other) {
+  const { pin: a, dots: d } = one;
+  const { pin: b, dots: e } = other;
+  return a.version === b.version && a.revision === b.revision && d?.decision === e?.decision && d?.epoch === e?.epoch && d?.version === e?.version;
 }

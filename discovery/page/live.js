@@ -1,19 +1,48 @@
-// What happens now: the event stream, with the state of the connection. The browser reconnects by itself.
+// What happens now: the event stream, with the state of the connection. The browser reconnects by itself; a stream that
+// was refused is asked for again here. A page that stays hidden stops listening: browsers open few connections to a host.
 
-export function follow({ onHello, onCard, onDeleted, onReset, onState }) {
+const AGAIN_MS = 5000;
+const HIDDEN_MS = 60_000;
+
+// onHello(data, anew): `anew` when something may have been missed since the hello before.
+export function follow(handlers) {
+  let source = null;
+  let timer = null;
+  let heard = false;
+  const stop = () => {
+    source?.close();
+    source = null;
+  };
+  const start = () => {
+    stop();
+    let anew = heard;
+    const onHello = (data) => {
+      handlers.onHello(data, anew);
+      heard = true;
+      anew = false;
+    };
+    source = listen({ ...handlers, onHello }, () => (timer = setTimeout(start, AGAIN_MS)));
+  };
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(timer);
+    if (document.hidden) timer = setTimeout(stop, HIDDEN_MS);
+    else if (source?.readyState !== EventSource.OPEN) start();
+  });
+  start();
+}
+
+function listen({ onHello, onCard, onDeleted, onReset, onState }, onRefused) {
   const source = new EventSource("/events");
   const data = (event) => JSON.parse(event.data);
   source.addEventListener("open", () => onState("live"));
   source.addEventListener("error", () => {
     onState("waiting");
-    // A refused stream (too many clients) is not tried again by the browser.
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(() => follow({ onHello, onCard, onDeleted, onReset, onState }), 5000);
-    }
+    if (source.readyState === EventSource.CLOSED) onRefused();
   });
   source.addEventListener("hello", (event) => onHello(data(event)));
-  source.addEventListener("pin", (event) => onCard(data(event), "pin"));
-  source.addEventListener("dots", (event) => onCard(data(event), "dots"));
+  source.addEventListener("pin", (event) => onCard(data(event)));
+  source.addEventListener("dots", (event) => onCard(data(event)));
   source.addEventListener("deleted", (event) => onDeleted(data(event).pin_id));
   source.addEventListener("reset", () => onReset());
+  return source;
 }

@@ -1,26 +1,35 @@
-// One pin, opened: its picture with clickable dots, why they are shown or not, and what is similar to the chosen one.
+// One pin, opened: its picture with dots and a cropper, why dots are shown or not, and what is like the part that is meant.
 
 import * as api from "./api.js";
-import { at, h, overBox } from "./dom.js";
-import { count, duration, eventToDot, hasDots, name, reason, share } from "./format.js";
+import { DEFAULT_BOX } from "./boxes.js";
+import { at, h } from "./dom.js";
+import { count, duration, eventToDot, hasDots, name, reason, webLink } from "./format.js";
+import { reasonsOf } from "./reasons.js";
 import { Results } from "./results.js";
+import { Sheet } from "./sheet.js";
+import { Stage } from "./stage.js";
 
 export class PinView {
-  constructor(dialog, { onClose, onChoose }) {
-    this.dialog = dialog;
-    this.onChoose = onChoose;
-    this.results = new Results();
-    this.showSuppressed = false;
+  // onClose() when it was closed; onSubject(id, subject) when a person chose a dot or moved the box.
+  constructor(dialog, { onClose, onSubject }) {
+    this.onSubject = onSubject;
     this.card = null;
-    this.chosen = null;
-    dialog.addEventListener("close", () => {
-      document.body.classList.remove("locked");
-      this.card = null;
-      this.results.cancel();
-      onClose();
+    this.subject = null;
+    this.showSuppressed = false;
+    this.results = new Results();
+    this.stage = new Stage({
+      onMove: (box) => this.look({ box }, true),
+      onSettle: (box) => this.onSubject(this.id, { box }),
     });
-    dialog.addEventListener("click", (event) => {
-      if (event.target === dialog) dialog.close();
+    this.about = h("div", { class: "about" });
+    this.sheet = new Sheet(dialog, {
+      left: [h("div", { class: "stage-band" }, this.stage.node), this.about],
+      right: [this.results.node],
+      onClose: () => {
+        this.results.cancel();
+        this.card = this.subject = null;
+        onClose();
+      },
     });
   }
 
@@ -28,90 +37,116 @@ export class PinView {
     return this.card?.pin.pin_id ?? null;
   }
 
-  // Shows a card; `object` is the index of the chosen object, or null.
-  open(card, object) {
+  // Shows a card, with the subject that the address names.
+  open(card, subject) {
     const same = this.id === card.pin.pin_id;
     this.card = card;
+    if (!same) this.stage.cropper.hide();
     this.build();
-    if (!this.dialog.open) {
-      this.dialog.showModal();
-      document.body.classList.add("locked");
-    }
-    if (!same) {
-      this.dialog.querySelectorAll(".pin-left, .pin-right").forEach((part) => part.scrollTo(0, 0));
-      this.dialog.scrollTo(0, 0);
-      this.chosen = null;
-      this.results.hint(this.hintText());
-    }
-    if (object !== null) this.choose(object);
-    else if (!same) this.dialog.focus({ preventScroll: true });
+    this.sheet.open();
+    if (!same) this.sheet.top();
+    if (subject) this.choose(subject);
+    else if (!same || this.subject) this.rest();
+    if (!same && !subject) this.sheet.focus();
   }
 
-  // The pin's dots came or changed while it is open.
+  // The pin or its dots came or changed while it is open.
   update(card) {
     if (this.id !== card.pin.pin_id) return;
     const focused = document.activeElement?.dataset?.object;
+    const undecided = !hasDots(this.card);
     this.card = card.dots || card.pin.version !== this.card.pin.version ? card : { ...card, dots: this.card.dots };
     this.build(true);
-    if (focused !== undefined) this.dot(focused)?.focus({ preventScroll: true });
-    if (this.chosen === null) this.results.hint(this.hintText());
+    if (focused !== undefined) this.stage.dots.querySelector(`[data-object="${Number(focused)}"]`)?.focus({ preventScroll: true });
+    if (this.subject === null && (undecided || !this.stage.cropper.shown)) this.rest();
   }
 
   close() {
-    if (this.dialog.open) this.dialog.close();
+    this.sheet.close();
   }
 
   build(fresh = false) {
     const { pin } = this.card;
-    const dots = this.dots();
-    this.boxLayer = h("div", { class: "veil" });
-    const aspect = pin.image_width / pin.image_height || 1;
-    const stage = h(
-      "div",
-      { class: "stage", vars: { "--aspect": aspect.toFixed(4) } },
-      h("img", { src: api.picture(pin.pin_id, 960), alt: name(pin) }),
-      this.boxLayer,
-      dots.filter((dot) => dot.shown || this.showSuppressed).map((dot) => this.dotButton(dot, fresh)),
-    );
-    const left = h("div", { class: "pin-left" }, stage, this.head(dots), this.reasonsOf(dots));
-    const right = h("div", { class: "pin-right" }, this.results.node);
-    const close = h("button", { type: "button", class: "pin-close", "aria-label": "Close", onclick: () => this.dialog.close() }, "✕");
-    const before = this.dialog.querySelector(".pin-left")?.scrollTop ?? 0;
-    this.dialog.replaceChildren(left, right, close);
-    left.scrollTop = before;
-    this.mark(this.chosen);
+    this.stage.picture(api.picture(pin.pin_id, 960), pin.image_width / pin.image_height, name(pin));
+    this.stage.mark(null);
+    const visible = this.dots().filter((dot) => dot.shown || this.showSuppressed);
+    this.stage.dots.replaceChildren(...visible.map((dot) => this.dotButton(dot, fresh)));
+    this.about.replaceChildren(...this.head(), ...(this.showSuppressed && this.dots().length ? [reasonsOf(this.dots())] : []));
   }
 
   dots() {
     return hasDots(this.card) ? this.card.dots.dots : [];
   }
 
-  dot(object) {
-    return this.dialog.querySelector(`.dot[data-object="${Number(object)}"]`);
+  object(index) {
+    return this.card.pin.objects.find((one) => one.index === index) ?? null;
+  }
+
+  // Nothing is chosen: a hint, or a default box where no object is certain enough for a dot.
+  rest() {
+    this.subject = null;
+    this.press();
+    this.stage.cropper.hide();
+    const decided = hasDots(this.card);
+    if (!decided) this.results.hint(["Waiting for dots", "They appear here as soon as they are decided."]);
+    else if (this.dots().some((dot) => dot.shown)) this.results.hint(["Choose a dot", "or search any part of the picture with a box."]);
+    else {
+      this.stage.cropper.show(DEFAULT_BOX);
+      this.look({ box: DEFAULT_BOX });
+    }
+  }
+
+  choose(subject) {
+    const object = subject.box ? null : this.object(subject.object);
+    this.subject = subject;
+    this.press();
+    const box = subject.box ?? object?.box;
+    if (box) this.stage.cropper.show(box);
+    else this.stage.cropper.hide();
+    this.look(subject);
+    this.sheet.reveal(this.results.node);
+  }
+
+  look(subject, moving = false) {
+    const label = subject.box ? "part" : (this.object(subject.object)?.label ?? "object").toLowerCase();
+    const question = subject.box ? { box: subject.box } : { object_index: subject.object };
+    if (moving) {
+      this.subject = subject;
+      this.press();
+    }
+    this.results.search({ pin_id: this.id, ...question }, label, { moving });
+  }
+
+  press() {
+    for (const button of this.stage.dots.children) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.object) === this.subject?.object));
+    }
   }
 
   dotButton(dot, fresh) {
-    const label = dot.shown
-      ? `${dot.label}: show similar objects`
-      : `${dot.label}, suppressed, ${dot.reasons.map(reason).join(", ")}: show similar objects`;
-    const kind = [dot.shown ? "dot" : "dot suppressed", fresh && "fresh", dot.y > 0.85 && "low", dot.x < 0.12 && "left", dot.x > 0.88 && "right"].filter(Boolean).join(" ");
+    const suppressed = dot.shown ? "" : `, suppressed, ${dot.reasons.map(reason).join(", ")}`;
+    const kind = ["dot", !dot.shown && "suppressed", fresh && "fresh", dot.y > 0.85 && "low", dot.x < 0.12 && "left", dot.x > 0.88 && "right"].filter(Boolean).join(" ");
+    const mark = () => this.subject?.object !== dot.object_index && this.stage.mark(this.object(dot.object_index)?.box ?? null);
+    const unmark = () => this.stage.mark(null);
     const button = h(
       "button",
       {
-        type: "button", class: kind, "data-object": dot.object_index, "aria-label": label, "aria-pressed": String(dot.object_index === this.chosen),
-        onclick: () => this.onChoose(this.id, dot.object_index),
-        onmouseenter: () => this.mark(dot.object_index),
-        onmouseleave: () => this.mark(this.chosen),
-        onfocus: () => this.mark(dot.object_index),
-        onblur: () => this.mark(this.chosen),
+        type: "button", class: kind, "data-object": dot.object_index, "aria-label": `${dot.label}${suppressed}: show similar objects`,
+        "aria-pressed": String(dot.object_index === this.subject?.object),
+        onclick: () => {
+          unmark();
+          this.onSubject(this.id, { object: dot.object_index });
+        },
+        onmouseenter: mark, onmouseleave: unmark, onfocus: mark, onblur: unmark,
       },
       h("span", { class: "dot-name", "aria-hidden": "true" }, dot.label),
     );
     return at(button, dot.x, dot.y);
   }
 
-  head(dots) {
+  head() {
     const { pin } = this.card;
+    const dots = this.dots();
     const shown = dots.filter((dot) => dot.shown).length;
     const after = eventToDot(this.card);
     const facts = [
@@ -120,77 +155,36 @@ export class PinView {
       pin.board_id ? `board ${pin.board_id}` : null,
       pin.annotations.slice(0, 6).join(", ") || null,
     ].filter(Boolean);
-    const hidden = dots.length - shown;
-    return h(
-      "div",
-      { class: "pin-head" },
+    const link = webLink(pin.link);
+    return [
       h("h2", { id: "pin-title" }, name(pin)),
       h("p", { class: "pin-meta" }, facts.join(" · ")),
-      dots.length
-        ? h(
-            "label",
-            { class: "switch" },
-            h("input", {
-              type: "checkbox", role: "switch", id: "suppressed", checked: this.showSuppressed,
-              onchange: (event) => {
-                this.showSuppressed = event.target.checked;
-                this.build();
-                this.dialog.querySelector("#suppressed").focus({ preventScroll: true });
-              },
-            }),
-            `Suppressed dots and reasons (${hidden})`,
-          )
-        : null,
-    );
+      link ? h("p", { class: "pin-link" }, h("a", { href: link, target: "_blank", rel: "noopener noreferrer nofollow" }, `${pin.buyable ? "Shop at" : "Found at"} ${new URL(link).hostname} ↗`)) : null,
+      h("div", { class: "actions" }, this.cropButton(), dots.length ? this.switch(dots.length - shown) : null),
+    ].filter(Boolean);
   }
 
-  reasonsOf(dots) {
-    if (!this.showSuppressed || !dots.length) return null;
-    return h("ul", { class: "reasons", "aria-label": "Why each dot is shown or suppressed" }, dots.map((dot) => this.reasonOf(dot)));
+  cropButton() {
+    const crop = () => {
+      const { cropper } = this.stage;
+      if (!cropper.shown) {
+        cropper.show(DEFAULT_BOX);
+        this.onSubject(this.id, { box: DEFAULT_BOX });
+      }
+      cropper.focus();
+    };
+    return h("button", { type: "button", class: "button crop-button", onclick: crop }, "Search a part");
   }
 
-  reasonOf(dot) {
-    const failed = (slug) => (dot.reasons.includes(slug) ? { class: "failed" } : {});
-    return h(
-      "li",
-      { class: "reason" },
-      h(
-        "div",
-        { class: "reason-head" },
-        h("span", {}, dot.label),
-        h("span", { class: dot.shown ? "verdict is-shown" : "verdict" }, `${dot.shown ? "Shown" : "Suppressed"}: ${dot.reasons.map(reason).join(", ") || "–"}`),
-      ),
-      h(
-        "ul",
-        {},
-        dot.score === undefined ? null : h("li", failed("low_score"), `score ${dot.score.toFixed(2)}`),
-        h("li", failed("low_similarity"), `similarity ${dot.similarity.toFixed(3)}`),
-        h("li", failed("low_annotation"), `annotation score ${dot.annotation_score.toFixed(1)}`),
-        h("li", failed("low_conformity"), `category conformity ${share(dot.category_conformity)}`),
-      ),
-    );
-  }
-
-  // Draws the box of an object and dims what lies around it; null draws none.
-  mark(object) {
-    const found = this.card?.pin.objects.find((one) => one.index === object);
-    this.boxLayer.replaceChildren(...(found ? [overBox(h("div", { class: "box spot" }), found.box)] : []));
-  }
-
-  choose(object) {
-    this.chosen = object;
-    for (const button of this.dialog.querySelectorAll(".dot")) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.object) === object));
-    }
-    this.mark(object);
-    const found = this.card.pin.objects.find((one) => one.index === object);
-    this.results.search({ pin_id: this.id, object_index: object, k: 24 }, (found?.label ?? "object").toLowerCase());
-    if (matchMedia("(max-width: 860px)").matches) this.results.node.scrollIntoView({ block: "nearest" });
-  }
-
-  hintText() {
-    if (!hasDots(this.card)) return ["Waiting for dots", "They appear here as soon as they are decided."];
-    if (this.dots().some((dot) => dot.shown)) return ["Choose a dot", "to see the most similar objects and the scenes they are in."];
-    return ["No dots to choose", this.dots().length ? "All of them are suppressed; the switch shows why." : "Nothing was detected in this picture."];
+  switch(hidden) {
+    const input = h("input", {
+      type: "checkbox", role: "switch", id: "suppressed", checked: this.showSuppressed,
+      onchange: (event) => {
+        this.showSuppressed = event.target.checked;
+        this.build();
+        this.about.querySelector("#suppressed").focus({ preventScroll: true });
+      },
+    });
+    return h("label", { class: "switch" }, input, `Suppressed dots and reasons (${hidden})`);
   }
 }

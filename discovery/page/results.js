@@ -1,101 +1,192 @@
-// What is similar to the chosen object: scenes with the matched box drawn, and annotation chips that narrow them down.
+// What is like the thing that is meant: looked for in three ways, narrowed down by annotations, live while a box moves.
 
 import * as api from "./api.js";
-import { h, overBox } from "./dom.js";
-import { count, frame, share } from "./format.js";
+import { h } from "./dom.js";
+import { count } from "./format.js";
+import { Latest } from "./latest.js";
+import { advice } from "./problems.js";
+import { Scenes } from "./scenes.js";
+
+const MODES = {
+  similar: { name: "Similar", route: "/search/flashlight", extra: {}, one: "result", empty: "As more pins arrive, similar ones will be found." },
+  scenes: { name: "Scenes", route: "/search/objects", extra: {}, one: "scene", empty: "No other picture holds an object like it so far." },
+  shop: { name: "Shop", route: "/search/flashlight", extra: { preset: "shop_the_look" }, one: "product", empty: "None of the pins that can be bought looks like it." },
+};
+const SIZES = [24, 60, 100];
+const MOVING_MS = 120;
+const PARTIAL = {
+  "time-limit": "the search ran out of time, so some may be missing",
+  "candidate-limit": "only the nearest were looked through, so some may be missing",
+};
 
 export class Results {
   constructor() {
-    this.node = h("section", { class: "results-panel", "aria-label": "Similar objects" });
-    this.aborter = null;
-    this.answer = null;
-    this.chip = null;
+    this.latest = new Latest();
+    this.mode = "similar";
+    this.retry = null;
+    this.title = h("h3", {});
+    this.note = h("p", { class: "results-note", role: "status" });
+    this.chips = h("div", { class: "chips", role: "group", "aria-label": "Narrow down by annotation" });
+    this.scenes = new Scenes();
+    this.message = h("div", { class: "hint" });
+    this.more = h("button", { type: "button", class: "button", onclick: () => this.grow() }, "More results");
+    this.head = h("div", { class: "results-head" }, this.title, this.modes());
+    this.node = h(
+      "section",
+      { class: "results-panel", "aria-label": "Search results" },
+      this.head, this.note, this.chips, this.scenes.node, h("p", { class: "more" }, this.more), this.message,
+    );
+    this.hint(["", ""]);
+  }
+
+  modes() {
+    const option = ([key, mode]) =>
+      h(
+        "label",
+        {},
+        h("input", { type: "radio", name: "mode", value: key, checked: key === this.mode, onchange: () => this.switch(key) }),
+        h("span", {}, mode.name),
+      );
+    return h("div", { class: "modes", role: "radiogroup", "aria-label": "What to look for" }, Object.entries(MODES).map(option));
+  }
+
+  switch(key) {
+    this.mode = key;
+    this.begin();
+    this.ask(0);
+  }
+
+  // Forgets what belonged to the search before: chosen annotations, how many are wanted.
+  begin() {
+    this.chosen = [];
+    this.size = SIZES[0];
+  }
+
+  // Stops, and says what could be done instead.
+  hint([title, text]) {
+    this.cancel();
+    this.subject = this.answer = null;
+    this.begin();
+    this.tell(title, text);
+    this.head.hidden = true;
   }
 
   cancel() {
-    this.aborter?.abort();
+    this.latest.cancel();
+    clearTimeout(this.retry);
+    this.busy(false);
   }
 
-  hint([title, text]) {
-    this.cancel();
-    this.answer = null;
-    this.node.classList.remove("working");
-    this.node.replaceChildren(h("div", { class: "hint" }, h("p", {}, h("b", {}, title), text)));
+  // Looks for what is like `subject`: what of a search's body says it (pin_id or picture, object_index, box). `name` is
+  // what people call it. While a box moves the chosen annotations stay.
+  search(subject, name, { moving = false } = {}) {
+    const same = this.subject !== null && subject.pin_id === this.subject.pin_id && subject.picture === this.subject.picture;
+    const boxes = same && subject.box && this.subject.box;
+    if (boxes && String(subject.box) === String(this.subject.box) && this.state !== "failed") return;
+    if (!boxes) this.begin();
+    this.subject = subject;
+    this.name = name;
+    this.ask(moving ? MOVING_MS : 0);
   }
 
-  async search(question, label) {
-    this.cancel();
-    const aborter = new AbortController();
-    this.aborter = aborter;
-    this.node.classList.add("working");
-    this.node.setAttribute("aria-busy", "true");
+  ask(wait) {
+    if (!this.subject) return;
+    clearTimeout(this.retry);
+    const { route, extra } = MODES[this.mode];
+    const narrowed = this.chosen.length ? { annotations: this.chosen } : {};
+    const question = { ...this.subject, ...extra, ...narrowed, k: this.size };
+    this.state = "asking";
+    this.busy(true);
+    this.latest.ask((signal) => this.send(route, question, signal), wait);
+  }
+
+  async send(route, question, signal) {
     try {
-      this.answer = await api.similar("objects", question, aborter.signal);
-      this.label = label;
-      this.chip = null;
+      const answer = await api.search(route, question, signal);
+      if (signal.aborted) return;
+      this.answer = answer;
+      this.state = "shown";
       this.show();
     } catch (error) {
-      if (error.name === "AbortError") return;
-      this.hint(["The search did not work", error.message]);
-    } finally {
-      if (this.aborter === aborter) {
-        this.node.classList.remove("working");
-        this.node.removeAttribute("aria-busy");
-      }
+      if (signal.aborted) return;
+      this.fail(error);
     }
+    this.busy(this.latest.next !== null);
+  }
+
+  fail(error) {
+    const { title, text, again } = advice(error);
+    this.state = "failed";
+    this.tell(title, text);
+    if (again === null) return;
+    this.message.append(h("button", { type: "button", class: "button", onclick: () => this.ask(0) }, "Try now"));
+    this.retry = setTimeout(() => this.ask(0), again * 1000);
+  }
+
+  busy(yes) {
+    this.node.classList.toggle("working", yes);
+    if (yes) this.node.setAttribute("aria-busy", "true");
+    else this.node.removeAttribute("aria-busy");
+  }
+
+  tell(title, text) {
+    this.scenes.show([]);
+    this.head.hidden = false;
+    this.title.textContent = this.name ? `Like this ${this.name}` : "Results";
+    this.note.textContent = "";
+    this.chips.replaceChildren(...this.chosen.map((one) => this.chip(one, true)));
+    this.more.hidden = true;
+    this.message.hidden = false;
+    this.message.replaceChildren(h("p", { role: "status" }, h("b", {}, title), text));
   }
 
   show() {
-    const { results, annotations } = this.answer;
+    const { results, annotations, partial } = this.answer;
+    const mode = MODES[this.mode];
     if (!results.length) {
-      this.hint([`Nothing like this ${this.label} yet`, "As more pins arrive, similar objects will be found."]);
+      const narrowed = this.chosen.length > 0;
+      this.tell(`Nothing ${this.mode === "shop" ? "to buy" : ""} like this ${this.name}`.replace("  ", " "), narrowed ? "Take an annotation away to see more." : mode.empty);
       return;
     }
-    const kept = this.chip === null ? results : results.filter((result) => result.annotations.includes(this.chip));
-    const note = `${count(kept.length, "scene")}${this.chip === null ? "" : ` with “${this.chip}”`}, nearest first`;
-    this.node.replaceChildren(
-      h("div", { class: "results-head" }, h("h3", {}, `Like this ${this.label}`)),
-      h("p", { class: "results-note", role: "status" }, note),
-      annotations.length ? h("div", { class: "chips", role: "group", "aria-label": "Narrow down by annotation" }, annotations.map((one) => this.chipOf(one))) : "",
-      h("ul", { class: "results" }, kept.map(scene)),
-    );
+    this.message.hidden = true;
+    this.head.hidden = false;
+    this.title.textContent = `Like this ${this.name}`;
+    const full = results.length >= this.size;
+    const parts = [
+      `${count(results.length, mode.one)}${this.chosen.length ? ` with “${this.chosen.join("”, “")}”` : ""}, most similar first`,
+      PARTIAL[partial],
+    ];
+    this.note.textContent = parts.filter(Boolean).join("; ");
+    this.showChips(annotations);
+    this.scenes.show(results, { shop: this.mode === "shop" });
+    this.more.hidden = !full || this.size === SIZES.at(-1);
   }
 
-  chipOf({ annotation, score }) {
+  showChips(annotations) {
+    const focused = document.activeElement?.closest?.(".chip")?.dataset.annotation;
+    const given = annotations.filter(({ annotation }) => !this.chosen.includes(annotation));
+    this.chips.replaceChildren(...this.chosen.map((one) => this.chip(one, true)), ...given.map((one) => this.chip(one.annotation, false, one.score)));
+    this.chips.querySelector(`[data-annotation="${CSS.escape(focused ?? "")}"]`)?.focus({ preventScroll: true });
+  }
+
+  chip(annotation, chosen, score) {
     return h(
       "button",
       {
-        type: "button", class: "chip", "aria-pressed": String(this.chip === annotation), title: `tf-idf ${score.toFixed(2)}`,
+        type: "button", class: "chip", "aria-pressed": String(chosen), "data-annotation": annotation,
+        title: score === undefined ? null : `tf-idf ${score.toFixed(2)}`,
         onclick: () => {
-          this.chip = this.chip === annotation ? null : annotation;
-          this.show();
-          [...this.node.querySelectorAll(".chip")].find((chip) => chip.textContent === annotation)?.focus();
+          this.chosen = chosen ? this.chosen.filter((one) => one !== annotation) : [...this.chosen, annotation];
+          this.size = SIZES[0];
+          this.ask(0);
         },
       },
       annotation,
     );
   }
-}
 
-function scene(result) {
-  const whole = result.object_index === undefined;
-  const framed = frame(result.image_width, result.image_height);
-  const what = whole ? "whole picture" : result.label;
-  const title = result.title || result.pin_id;
-  const target = `#/pin/${encodeURIComponent(result.pin_id)}${whole ? "" : `/${result.object_index}`}`;
-  return h(
-    "li",
-    { class: "result", vars: { "--aspect": framed.aspect } },
-    h(
-      "a",
-      { href: target, "aria-label": `${title}: ${what}, ${share(result.similarity)} similar` },
-      h(
-        "div",
-        { class: "scene" },
-        h("img", { src: api.picture(result.pin_id, 320), alt: "", loading: "lazy", decoding: "async" }),
-        whole ? null : overBox(h("div", { class: "box" }), framed.box(result.box)),
-      ),
-      h("div", { class: "caption" }, h("b", {}, title), h("span", {}, `${what === title ? "" : `${what} · `}${share(result.similarity)}`)),
-    ),
-  );
+  grow() {
+    this.size = SIZES[Math.min(SIZES.indexOf(this.size) + 1, SIZES.length - 1)];
+    this.ask(0);
+  }
 }

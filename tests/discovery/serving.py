@@ -13,9 +13,9 @@ from tests.discovery.waiting import until
 
 
 @contextmanager
-def serving(services: Services) -> Iterator[tuple[str, Server]]:
-    """The address and the server; on leaving, the server ends and all that the app started with it."""
-    port = free_port("127.0.0.1")
+def serving(services: Services, port: int = 0) -> Iterator[tuple[str, Server]]:
+    """The address and the server; on leaving, the server ends and all that the app started. Port 0: a free one."""
+    port = port or free_port("127.0.0.1")
     running = server(create_app(services), "127.0.0.1", port)
     thread = threading.Thread(target=running.run)
     thread.start()

@@ -227,13 +227,34 @@ class Stage:
         categories: Mapping[str, float] | None = None,
         buyable: bool = False,
         title: str | None = None,
+        link: str = "",
     ) -> ObjectRecord:
         """Looks at a picture, stores it, and indexes the pin."""
+        record = self._seen(pin_id, data)
+        record.version, record.buyable, record.link = version, buyable, link
+        record.title = record.title if title is None else title
+        record.annotations.extend(annotations)
+        record.category_weights.update(categories or {})
+        self._apply([record])
+        return record
+
+    def pins(self, pin_ids: Sequence[str], data: bytes) -> None:
+        """Many pins of one picture, which is looked at once."""
+        first = self._seen(pin_ids[0], data)
+        records = []
+        for n, pin_id in enumerate(pin_ids):
+            record = ObjectRecord()
+            record.CopyFrom(first)
+            record.pin_id, record.title, record.recorded_at = pin_id, f"Title of {pin_id}", first.recorded_at + n
+            records.append(record)
+        self._apply(records)
+
+    def _seen(self, pin_id: str, data: bytes) -> ObjectRecord:
         picture = decode(data)
         seen = self.vision.see([picture])[0]
-        record = ObjectRecord(
+        return ObjectRecord(
             pin_id=pin_id,
-            version=version,
+            version=1,
             generation="g1",
             detector="ssd@1",
             embedder="colours@1",
@@ -255,19 +276,14 @@ class Stage:
                 for index, one in enumerate(seen.objects)
             ],
             board_id="board-1",
-            title=f"Title of {pin_id}" if title is None else title,
-            annotations=annotations,
-            category_weights=categories or {},
-            buyable=buyable,
+            title=f"Title of {pin_id}",
             event_time=NOW,
             recorded_at=NOW + sum(self.offsets.values()) + PARTITIONS + 20,
         )
-        self._apply(record)
-        return record
 
     def delete(self, pin_id: str, version: int = 2) -> None:
         """Takes a pin out, as the takedown worker and the index do."""
-        self._apply(delete_record(pin_id, version, "g1", NOW))
+        self._apply([delete_record(pin_id, version, "g1", NOW)])
 
     def dots(
         self,
@@ -313,9 +329,14 @@ class Stage:
         for shard in self.shards.values():
             shard.close()
 
-    def _apply(self, record: ObjectRecord) -> None:
-        key = record.pin_id.encode()
-        partition = partition_of(key, PARTITIONS)
-        self.offsets[partition] += 1
-        self.shards[partition].apply([LoggedRecord(self.offsets[partition], key, record, record.recorded_at)])
-        self.shards[partition].sync()
+    def _apply(self, records: Sequence[ObjectRecord]) -> None:
+        logged: dict[int, list[LoggedRecord]] = {partition: [] for partition in self.shards}
+        for record in records:
+            key = record.pin_id.encode()
+            partition = partition_of(key, PARTITIONS)
+            self.offsets[partition] += 1
+            logged[partition].append(LoggedRecord(self.offsets[partition], key, record, record.recorded_at))
+        for partition, some in logged.items():
+            if some:
+                self.shards[partition].apply(some)
+                self.shards[partition].sync()

@@ -1,0 +1,41 @@
+// A dialog over the page with two parts, side by side or one below the other, that locks what lies behind it.
+
+import { h } from "./dom.js";
+
+export class Sheet {
+  constructor(dialog, { left, right, onClose }) {
+    this.dialog = dialog;
+    this.parts = [h("div", { class: "sheet-left" }, left), h("div", { class: "sheet-right" }, right)];
+    dialog.append(...this.parts, h("button", { type: "button", class: "sheet-close", "aria-label": "Close", onclick: () => dialog.close() }, "✕"));
+    dialog.addEventListener("close", () => {
+      document.body.classList.remove("locked");
+      onClose();
+    });
+    dialog.addEventListener("click", (event) => {
+      if (event.target === dialog) dialog.close();
+    });
+  }
+
+  open() {
+    if (this.dialog.open) return;
+    this.dialog.showModal();
+    document.body.classList.add("locked");
+  }
+
+  close() {
+    if (this.dialog.open) this.dialog.close();
+  }
+
+  focus() {
+    this.dialog.focus({ preventScroll: true });
+  }
+
+  top() {
+    for (const part of [this.dialog, ...this.parts]) part.scrollTo(0, 0);
+  }
+
+  // Where the parts lie one below the other, brings one of their nodes into view.
+  reveal(node) {
+    if (matchMedia("(max-width: 860px)").matches) node.scrollIntoView({ block: "nearest" });
+  }
+}
