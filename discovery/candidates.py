@@ -31,11 +31,13 @@ class Candidates:
         hits: one for each pin.
         watermark: partition -> last applied offset that they reflect.
         partial: why there may be more that would have fitted; None when there are not, or enough were found.
+        exhausted: there is nothing else that fits.
     """
 
     hits: Sequence[Hit]
     watermark: Mapping[int, int]
     partial: Partial | None = None
+    exhausted: bool = False
 
 
 def nearest_pins(
@@ -47,7 +49,7 @@ def nearest_pins(
         SearchTimeout: `limit_s` passed before anything was found. Retryable: the index is away.
     """
     deadline = time.monotonic() + limit_s
-    fetch = min(FETCH_LIMIT, 2 * wanted + 8)
+    fetch = min(FETCH_LIMIT, wanted + wanted // 2 + 8)
     found: Candidates | None = None
     while True:
         try:
@@ -68,8 +70,9 @@ def nearest_pins(
             return Candidates(found.hits, found.watermark, "time-limit")
         passing = [hit for hit in answered.hits if filters.passes(hit)] if filters.looks_at_records else answered.hits
         best = by_pin(passing)
-        if len(best) >= wanted or len(answered.hits) < fetch:
-            return Candidates(best[:wanted], answered.watermark)
+        exhausted = len(answered.hits) < fetch
+        if len(best) >= wanted or exhausted:
+            return Candidates(best[:wanted], answered.watermark, None, exhausted and len(best) <= wanted)
         if fetch >= FETCH_LIMIT:
             return Candidates(best, answered.watermark, "candidate-limit")
         found = Candidates(best, answered.watermark)

@@ -7,7 +7,7 @@ with Client("http://127.0.0.1:8080") as api:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from discovery.ports import Box
 from discovery.problems import KINDS
 from discovery.related.model import Variant
 from discovery.related.schemas import RelatedJson
-from discovery.schemas import AnswerJson, DotsJson, LensJson, LineageJson, PageJson, PinJson
+from discovery.schemas import AnswerJson, DotsJson, HealthJson, LensJson, LineageJson, PageJson, PinJson
 from discovery.search import Duplicates, Kind
 from dotstream.errors import Misconfigured, Unavailable
 
@@ -67,6 +67,11 @@ class Client:
     def dots(self, pin_id: str) -> DotsJson:
         """The pin's dots."""
         return DotsJson.model_validate(self._get(_path(pin_id, "/dots")))
+
+    def picture(self, pin_id: str, width: int | None = None) -> bytes:
+        """The pin's picture as published, or a JPEG scaled down to about this width."""
+        params = {} if width is None else {"width": str(width)}
+        return self._answer("GET", _path(pin_id, "/picture"), params=params).content
 
     def lineage(self, pin_id: str) -> LineageJson:
         """Where the pin is on its way from event to dots."""
@@ -118,6 +123,37 @@ class Client:
         """What a photograph is about, and a diverse set of pins that mean the same."""
         return LensJson.model_validate(self._posted("/lens", picture, None, asked))
 
+    def events(self, last_event_id: str | None = None) -> Generator[tuple[str, str, dict[str, Any]], None, None]:
+        """(id, kind, data) of pins and dots as they arrive, until the API ends the stream or is away.
+
+        The kinds are those of docs/api.md; `hello` comes first and has no id. Give the last id back to go on there.
+        """
+        headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+        try:
+            with self._http.stream("GET", "/events", headers=headers, timeout=httpx.Timeout(LIMIT_S, read=None)) as got:
+                if got.is_error:
+                    got.read()
+                    raise self._problem(got)
+                yield from _events(got.iter_lines())
+        except httpx.TransportError as error:
+            raise Unavailable(f"the API at {self.address} is away: {error}") from error
+
+    def health(self) -> HealthJson:
+        """Raises Unavailable when the process does not answer."""
+        return HealthJson.model_validate(self._get("/healthz"))
+
+    def ready(self) -> HealthJson:
+        """Raises Problem `unavailable` while index or dots are behind."""
+        return HealthJson.model_validate(self._get("/readyz"))
+
+    def metrics(self) -> str:
+        """Prometheus text."""
+        return self._answer("GET", "/metrics").text
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return dict(self._get("/openapi.json"))
+
     def _posted(self, path: str, picture: bytes, box: Box | None, asked: Asking | Narrowed) -> Any:
         """The answer to a form with a picture."""
         fields: dict[str, str | list[str]] = {}
@@ -135,6 +171,9 @@ class Client:
         return self._call("GET", path, params=params)
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
+        return self._answer(method, path, **options).json()
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException as error:
@@ -143,7 +182,7 @@ class Client:
             raise Unavailable(f"the API at {self.address} is away: {error}") from error
         if response.is_error:
             raise self._problem(response)
-        return response.json()
+        return response
 
     def _problem(self, response: httpx.Response) -> Exception:
         try:
@@ -156,6 +195,19 @@ class Client:
             return Unavailable(f"{self.address} answered {response.status_code}: {detail}")
         after = response.headers.get("Retry-After", "")
         return Problem(slug, detail, body, retry_after_s=int(after) if after.isdecimal() else None)
+
+
+def _events(lines: Iterable[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Server-sent events out of their lines; comments are left out."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+            continue
+        if "data" in fields:
+            yield fields.get("id", ""), fields.get("event", "message"), json.loads(fields["data"])
+        fields = {}
 
 
 def _path(pin_id: str, rest: str = "") -> str:

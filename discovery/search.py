@@ -29,8 +29,10 @@ __all__ = ["MAX_K", "Answer", "Asked", "Kind", "Query", "Search"]
 SCOPES: Mapping[Kind, Scope] = {"flashlight": "all", "objects": "objects"}
 MAX_K = 100
 MAX_ANNOTATIONS = 12
-POOL = 48
+POOL = 32
 """Pins that are ranked beyond those wanted, so that re-ranking and grouping have something to choose from."""
+GROUPED_MAX = 1_000
+"""Pins that are ranked at most where grouping leaves less than is wanted."""
 
 Duplicates = Literal["group", "keep"]
 
@@ -126,10 +128,15 @@ class Search:
         """The results for a subject, and the annotations that narrow them down."""
         if subject.code is None:
             return Answer(subject.query, (), (), self._index.generation, self._index.refresh())
-        with self._timed("scan"):
-            found = self._candidates(kind, subject, subject.code, asked)
-        with self._timed("rank"):
-            results = self._ranked(kind, subject, found.hits, asked)
+        wanted = asked.k + POOL
+        while True:
+            with self._timed("scan"):
+                found = self._candidates(kind, subject, subject.code, asked, wanted)
+            with self._timed("rank"):
+                results = self._ranked(kind, subject, found.hits, asked)
+            if len(results) >= asked.k or found.exhausted or found.partial or wanted >= GROUPED_MAX:
+                break
+            wanted = min(GROUPED_MAX, wanted * 4)
         with self._timed("annotate"):
             hits = [one.hit for one in results]
             annotations = related_annotations(hits, self._index.document_frequency, MAX_ANNOTATIONS)
@@ -137,8 +144,7 @@ class Search:
             narrowing = [(name, score) for name, score in annotations if name not in chosen]
         return Answer(subject.query, results, narrowing, self._index.generation, found.watermark, found.partial)
 
-    def _candidates(self, kind: Kind, subject: Subject, code: bytes, asked: Asked) -> Candidates:
-        wanted = 2 * asked.k + POOL
+    def _candidates(self, kind: Kind, subject: Subject, code: bytes, asked: Asked, wanted: int) -> Candidates:
         return nearest_pins(
             self._index,
             subject,

@@ -13,10 +13,7 @@ import httpx
 import pytest
 
 from discovery.api import PAGE
-from discovery.client import Client
-from discovery.errors import Problem
 from discovery.services import Limits
-from dotstream.errors import Unavailable
 from tests.discovery.serving import serving
 from tests.discovery.stage import Stage, patch
 from tests.discovery.test_api_pins import problem
@@ -177,24 +174,3 @@ def test_listeners_are_bounded_and_end_with_the_server(tmp_path: Path) -> None:
             assert [line for line in lines if line.startswith("event")] == []
     finally:
         stage.close()
-
-
-def test_the_typed_client_speaks_to_the_server(stage: Stage) -> None:
-    record = stage.pin("a/b c", patch("red"), annotations=["art"])
-    stage.pin("d", patch("red", size=(500, 300)), annotations=["art"])
-    stage.dots(record)
-    with serving(stage.services) as (address, _), Client(address.removeprefix("http://")) as api:
-        until(lambda: stage.services.dots.get("a/b c"))
-        assert api.pin("a/b c").annotations == ["art"]
-        assert api.dots("a/b c").dots[0].shown
-        assert api.lineage("a/b c").state == "dots"
-        assert {card.pin.pin_id for card in api.pins(limit=2).pins} == {"a/b c", "d"}
-        assert api.search_pin("a/b c", kind="objects", object_index=0).results[0].pin_id == "d"
-        found = api.search_picture(patch("red"), box=(0.25, 0.25, 0.75, 0.75), k=2, duplicates="keep")
-        assert {hit.pin_id for hit in found.results} == {"a/b c", "d"}
-        assert api.search_picture(patch("red"), indexed_up_to=found.indexed_up_to).results
-        with pytest.raises(Problem) as caught:
-            api.pin("nobody")
-        assert caught.value.slug == "unknown-pin"
-    with Client(address, limit_s=2) as gone, pytest.raises(Unavailable):
-        gone.pins()

@@ -67,6 +67,14 @@ def test_near_copies_are_named_by_the_best_of_them(api: httpx.Client, shop: Stag
     assert {"shoes", "twin"} <= set(found(ask(api, duplicates="keep")))
 
 
+def test_many_copies_do_not_crowd_out_what_else_there_is(api: httpx.Client, shop: Stage) -> None:
+    for n in range(60):
+        shop.pin(f"copy-{n}", patch("red", (0.3, 0.3, 0.7, 0.7), size=(420 + n, 315)))
+    body = ask(api, k=5)
+    assert len(body["results"]) == 5
+    assert sum(hit["pin_id"].startswith("copy") for hit in body["results"]) == 1
+
+
 def test_metadata_of_the_query_pin_orders_what_looks_alike(api: httpx.Client, shop: Stage) -> None:
     results = {hit["pin_id"]: hit for hit in ask(api)["results"]}
     plain, alike = results["food"], results["decor"]

@@ -1,0 +1,104 @@
+"""The typed client against the real server: every route of the OpenAPI document has its call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from discovery.client import Client
+from discovery.errors import Problem
+from discovery.filters import Preset
+from dotstream.errors import Unavailable
+from indexer.tags import Tagged
+from tests.discovery.serving import serving
+from tests.discovery.stage import Stage, patch
+from tests.discovery.waiting import until
+
+
+@pytest.fixture
+def client(stage: Stage) -> Iterator[Client]:
+    """A client of a served stage with a few pins; what it asks is noted."""
+    record = stage.pin("a/b c", patch("red"), annotations=["art"], categories={"decor": 1.0})
+    stage.pin("d", patch("red", (0.1, 0.1, 0.6, 0.9)), annotations=["art", "oak"], buyable=True)
+    stage.pin("e", patch("blue"), annotations=["sea"])
+    stage.dots(record)
+    with serving(stage.services) as (address, _), Client(address.removeprefix("http://")) as api:
+        until(lambda: stage.services.dots.get("a/b c"))
+        yield api
+
+
+def test_look_ups(client: Client) -> None:
+    assert client.pin("a/b c").annotations == ["art"]
+    assert client.dots("a/b c").dots[0].shown
+    assert client.lineage("a/b c").state == "dots"
+    page = client.pins(limit=2)
+    assert [card.pin.pin_id for card in page.pins] == ["e", "d"]
+    assert [card.pin.pin_id for card in client.pins(before=page.next).pins] == ["a/b c"]
+    assert client.picture("d") == patch("red", (0.1, 0.1, 0.6, 0.9))
+    assert client.picture("d", width=160)[:2] == b"\xff\xd8"
+
+
+def test_searches(client: Client, stage: Stage) -> None:
+    assert client.search_pin("a/b c", kind="objects", object_index=0).results[0].pin_id == "d"
+    narrowed = client.search_pin("a/b c", annotations=["oak"], k=5, buyable=True, duplicates="keep")
+    assert [hit.pin_id for hit in narrowed.results] == ["d"]
+    stage.tags.tags["a/b c"] = [Tagged(None, None, "d", 1)]
+    preset: Preset = "shop_the_look"
+    assert client.search_pin("a/b c", preset=preset).results[0].curated
+    found = client.search_picture(patch("red"), box=(0.25, 0.25, 0.75, 0.75), k=2, category="decor")
+    assert [hit.pin_id for hit in found.results] == ["a/b c"]
+    assert client.search_picture(patch("red"), buyable=False, indexed_up_to=found.indexed_up_to).results
+    seen = client.lens(patch("red"), k=3, buyable=True)
+    assert [hit.pin_id for hit in seen.results] == ["d"]
+    assert {each.source for each in seen.sources} == {"visual", "semantic", "scenes"}
+
+
+def test_operations_and_events(client: Client, stage: Stage) -> None:
+    assert client.health().status == "ok"
+    until(lambda: client.ready().status == "ready")
+    assert "dotstream_api_request_seconds" in client.metrics()
+    events = client.events()
+    assert next(events)[1] == "hello"
+    record = stage.pin("new", patch("red"))
+    number, kind, data = next(events)
+    assert (kind, data["pin"]["pin_id"]) == ("pin", "new")
+    events.close()
+    stage.dots(record)
+    again = client.events(number)
+    assert [next(again)[1], next(again)[1]] == ["hello", "dots"]
+    again.close()
+
+
+def test_every_route_of_the_document_has_a_call(client: Client) -> None:
+    calls = {
+        "/pins": client.pins,
+        "/pins/{pin_id}": client.pin,
+        "/pins/{pin_id}/dots": client.dots,
+        "/pins/{pin_id}/lineage": client.lineage,
+        "/pins/{pin_id}/picture": client.picture,
+        "/pins/{pin_id}/related": client.related,
+        "/search/{kind}": client.search_pin,
+        "/lens": client.lens,
+        "/events": client.events,
+        "/healthz": client.health,
+        "/readyz": client.ready,
+        "/metrics": client.metrics,
+    }
+    paths = set(client.openapi()["paths"])
+    assert {"/search/flashlight", "/search/objects"} <= paths
+    assert paths - {"/search/flashlight", "/search/objects"} == calls.keys() - {"/search/{kind}"}
+
+
+def test_problems_and_silence(client: Client) -> None:
+    with pytest.raises(Problem) as caught:
+        client.pin("nobody")
+    assert caught.value.slug == "unknown-pin"
+    with pytest.raises(Problem) as caught:
+        list(client.lens(b"no picture").results)
+    assert caught.value.slug == "bad-picture"
+    with Client("127.0.0.1:9", limit_s=2) as gone:
+        with pytest.raises(Unavailable):
+            gone.pins()
+        with pytest.raises(Unavailable):
+            next(gone.events())
