@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +29,13 @@ import numpy as np
 
 from indexer.keyed_reader import KeyedReader
 from indexer.keyed_state import Store
-from indexer.timed_sets import members_of
+from indexer.timed_sets import EVICTED, MAX_TIME, members_of, order_of
 
 BOARDS = Store("boards", 1, ("boards",))
 """board_id -> the set of its pins; partitions as topic `saves`."""
 PINS = Store("pins", 1, ("pins",))
 """pin_id -> the set of its boards; partitions as topic `pairs`."""
+NEVER_MS = MAX_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +95,38 @@ class CoOccurrence:
             now_ms: Unix milliseconds, for ages.
             limit: at most so many.
         """
-        query = pin_id.encode()
-        mine = members_of(self._pins.get("pins", query))[0]
+        count, weights, shared = self._counted(pin_id.encode(), now_ms, NEVER_MS)
+        best = heapq.nsmallest(limit, weights.items(), key=lambda item: (-item[1], item[0]))
+        return self._with_overlaps(count, [Together(name.decode(), w, shared[name]) for name, w in best], NEVER_MS)
+
+    def between(self, pin_id: str, others: Sequence[str], until_ms: int) -> dict[str, Together]:
+        """What is known of this pin and each of the others from the saves up to a moment; without those never together.
+
+        For features as they were when an answer was given: what was saved because of it must not count.
+
+        Args:
+            pin_id: the query.
+            others: candidates.
+            until_ms: Unix milliseconds; later saves do not count, and ages are as they were then.
+        """
+        count, weights, shared = self._counted(pin_id.encode(), until_ms, until_ms)
+        wanted = [name for name in dict.fromkeys(other.encode() for other in others) if name in weights]
+        found = [Together(name.decode(), weights[name], shared[name]) for name in wanted]
+        return {one.pin_id: one for one in self._with_overlaps(count, found, until_ms)}
+
+    def _counted(self, query: bytes, now_ms: int, until_ms: int) -> tuple[int, dict[bytes, float], Counter[bytes]]:
+        """(boards of the query, weight of each pin kept with it, boards that hold both)."""
+        mine = _names_until(self._pins.get("pins", query), until_ms)
         rows = self._boards.get_many("boards", mine[-self._rules.boards_max :])
         weights: dict[bytes, float] = {}
         shared: Counter[bytes] = Counter()
         for row in rows:
-            for name, weight in self._weighed(row, query, now_ms):
+            for name, weight in self._weighed(row, query, now_ms, until_ms):
                 weights[name] = weights.get(name, 0.0) + weight
                 shared[name] += 1
-        best = heapq.nsmallest(limit, weights.items(), key=lambda item: (-item[1], item[0]))
-        found = [Together(name.decode(), weight, shared[name]) for name, weight in best]
-        return self._with_overlaps(len(mine), found)
+        return len(mine), weights, shared
 
-    def _weighed(self, row: bytes | None, query: bytes, now_ms: int) -> list[tuple[bytes, float]]:
+    def _weighed(self, row: bytes | None, query: bytes, now_ms: int, until_ms: int) -> list[tuple[bytes, float]]:
         """(pin, weight on this board) of the board's newest pins beside the query."""
         names, orders = members_of(row)
         if query not in names:
@@ -117,13 +137,15 @@ class CoOccurrence:
         ages = np.maximum(now_ms - times, 0)
         half_life = self._rules.half_life_ms
         weights = np.exp2(-ages / half_life) if half_life else np.ones(len(names))
+        counts = times <= until_ms
         if self._rules.window_ms:
-            weights = np.where(ages <= self._rules.window_ms, weights, 0.0)
-        return [pair for pair in zip(names, weights.tolist(), strict=True) if pair[1] > 0 and pair[0] != query]
+            counts &= ages <= self._rules.window_ms
+        kept = zip(names, weights.tolist(), counts.tolist(), strict=True)
+        return [(name, weight) for name, weight, counted in kept if counted and name != query]
 
-    def _with_overlaps(self, mine: int, found: Sequence[Together]) -> list[Together]:
+    def _with_overlaps(self, mine: int, found: Sequence[Together], until_ms: int) -> list[Together]:
         rows = self._pins.get_many("pins", [one.pin_id.encode() for one in found])
-        sizes = [max(len(members_of(row)[0]), one.shared) for row, one in zip(rows, found, strict=True)]
+        sizes = [max(len(_names_until(row, until_ms)), one.shared) for row, one in zip(rows, found, strict=True)]
         return [
             replace(one, overlap=one.shared / math.sqrt(mine * size)) for one, size in zip(found, sizes, strict=True)
         ]
@@ -132,3 +154,9 @@ class CoOccurrence:
         """Lets go of the stores."""
         self._boards.close()
         self._pins.close()
+
+
+def _names_until(row: bytes | None, until_ms: int) -> list[bytes]:
+    """The members of a set that came up to a moment, oldest first."""
+    names, orders = members_of(row)
+    return names if until_ms >= NEVER_MS else names[: bisect_right(orders, order_of(until_ms, EVICTED))]

@@ -1,13 +1,32 @@
-"""Related Pins put together from the settings: the reader of co-occurrence and the re-ranking model."""
+"""Related Pins put together from the settings: co-occurrence, the re-ranking model, and examples out of the stream."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from discovery.related.answers import IdfMemory
+from discovery.related.attribution import examples, impressions
+from discovery.related.examples import write
 from discovery.related.model import CONTROL, LinearModel, load
+from dotstream.clock import SystemClock
+from dotstream.errors import Misconfigured, Poison, Unavailable
 from indexer.cooccurrence import BOARDS, PINS, CoOccurrence, Rules
 from indexer.keyed_reader import KeyedReader
+from indexer.reader import IndexReader
+from ops.generations import active_generation, read_generations
 from ops.settings import Settings
 from ops.states import store_folder
+from ops.topics import TopicNames
+from producers.events import check_engagement
+from producers.events_pb2 import EngagementEvent
+from producers.kafka import KafkaConnection
+from producers.whole_topic import KafkaWholeTopic
 
+READ_LIMIT_S = 600.0
 DAY_MS = 86_400_000
 
 
@@ -34,3 +53,47 @@ def related_model_of(settings: Settings) -> LinearModel:
         Misconfigured: the file is no model.
     """
     return CONTROL if settings.related.model is None else load(settings.related.model)
+
+
+def stream_examples(settings: Settings, out: Path, progress: Callable[[str], None]) -> int:
+    """Writes examples out of topic `engagements`, the index and the saves; returns how many.
+
+    Raises:
+        Retryable: Kafka or the index is away.
+        Misconfigured: there is no active generation, or nothing in the topic.
+    """
+    names, connection = TopicNames(settings.topics.prefix), settings.kafka.connection()
+    progress("reading engagements")
+    answers = impressions(engagements_of(connection, names.events.engagements))
+    if not answers:
+        raise Misconfigured("topic engagements tells of no impression with request_id and query_pin_id")
+    active = active_generation(read_generations(connection, names.generations))
+    if active is None:
+        raise Misconfigured("no generation is active; start the stream first")
+    folder, name = settings.data.absolute() / "index" / active.name, f"related-{uuid.uuid4().hex[:8]}"
+    reader = IndexReader(folder, active.partitions, clock=SystemClock(), lease_s=settings.index.lease_s, name=name)
+    with contextlib.closing(reader), contextlib.closing(co_occurrence_of(settings)) as together:
+        reader.refresh()
+        together.refresh()
+        progress(f"{len(answers)} answers")
+        return write(out, examples(answers, reader, together, IdfMemory(reader, SystemClock()).of))
+
+
+def engagements_of(connection: KafkaConnection, topic: str) -> Iterator[EngagementEvent]:
+    """Every good event of the topic up to its present end; bad ones are the dead letters of others."""
+    whole = KafkaWholeTopic(connection, topic, client_id="dotstream-related")
+    try:
+        extent = whole.open()
+        at = dict(extent.first)
+        whole.start(at)
+        deadline = time.monotonic() + READ_LIMIT_S
+        while any(at[number] < end for number, end in extent.end.items()):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{topic} was not read to its end within {READ_LIMIT_S:.0f} s")
+            records, moved = whole.read(1_000, 1.0)
+            at.update(moved)
+            for record in records:
+                with contextlib.suppress(Poison):
+                    yield check_engagement(record.key, record.value, 0)
+    finally:
+        whole.close()

@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from ops.commands.options import Json, answer, counted, say
+from ops.commands.related import prepare_related, prepare_synthetic
 
 app = typer.Typer(help="Data sets to train and to evaluate on.", no_args_is_help=True)
 prepare = typer.Typer(help="Build a data set.", no_args_is_help=True)
 app.add_typer(prepare, name="prepare")
+prepare.command("related")(prepare_related)
+prepare.command("related-synthetic")(prepare_synthetic)
 
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where to build it.")]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed gives the same data.")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.commands.options import Json, answer, say, settings_of
+from ops.commands.related import eval_related
 
 if TYPE_CHECKING:
     from ops.detection_report import Measured
@@ -21,6 +22,9 @@ app = typer.Typer(help="Measure models on labelled pictures.", no_args_is_help=T
 @app.callback()
 def group() -> None:
     """Measure models on labelled pictures."""
+
+
+app.command("related")(eval_related)
 
 
 @app.command()

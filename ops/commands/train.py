@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.commands.options import counted, say, settings_of
+from ops.commands.related import train_related
 
 app = typer.Typer(help="Train models on your own pins.", no_args_is_help=True)
 
@@ -15,6 +16,9 @@ app = typer.Typer(help="Train models on your own pins.", no_args_is_help=True)
 @app.callback()
 def group() -> None:
     """Train models on your own pins."""
+
+
+app.command("related")(train_related)
 
 
 @app.command()

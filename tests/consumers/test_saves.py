@@ -153,6 +153,20 @@ def test_weights_fade_by_half_life_and_end_with_the_window(tmp_path: Path) -> No
     assert [one.pin_id for one in within] == ["new"]
 
 
+def test_the_past_knows_no_later_saves(tmp_path: Path) -> None:
+    saves = [Save("b1", "p", 1), Save("b1", "q", 2), Save("b2", "p", 5), Save("b2", "q", 6), Save("b3", "q", 7)]
+    place = Place(cluster_of(saves), tmp_path)
+    place.run()
+    reader = place.reader(Rules(half_life_ms=2))
+    now = reader.between("p", ["q", "r"], 7)
+    assert (now["q"].weight, now["q"].shared) == (2 ** -(5 / 2) + 2 ** -(1 / 2), 2)
+    assert now["q"].overlap == pytest.approx(2 / math.sqrt(2 * 3))
+    then = reader.between("p", ["q", "r"], 5)
+    assert (then["q"].weight, then["q"].shared, then["q"].overlap) == (2 ** -(3 / 2), 1, 1 / math.sqrt(2 * 1))
+    assert reader.between("p", ["q"], 1) == {}
+    reader.close()
+
+
 def test_what_is_no_save_goes_to_the_dead_letters(tmp_path: Path) -> None:
     cluster = cluster_of([Save("b", "p", 1), Save("b", "q", 2)])
     cluster.append(Output("saves", b"b", b"\xff\xff"))
@@ -183,7 +197,7 @@ faults = st.dictionaries(
     st.tuples(st.sampled_from(["open", "poll", "before commit", "after commit"]), st.booleans()),
     max_size=3,
 )
-SLOW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SLOW

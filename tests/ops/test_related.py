@@ -1,0 +1,60 @@
+"""The commands of Related Pins: synthetic log, training, evaluation; and examples out of a real stream's topics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from discovery.related.model import load
+from ops.cli import app
+from ops.local.kafka import KafkaProcess
+from ops.settings import load as load_settings
+from ops.topics import TopicNames
+
+
+def run(*words: object) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_from_a_synthetic_log_to_its_figures(tmp_path: Path) -> None:
+    log, model, bare = tmp_path / "log.jsonl", tmp_path / "model.json", tmp_path / "bare.json"
+    assert "SYNTHETIC" in run("data", "prepare", "related-synthetic", "--out", log, "--queries", 150)
+    assert "SYNTHETIC" in run("train", "related", log, "--out", model)
+    said = json.loads(run("train", "related", log, "--out", bare, "--without", "visual", "--json"))
+    assert said["synthetic"] is True
+    assert "visual" not in load(bare).weights
+    assert load(model).trained["synthetic"] is True
+    words = ("eval", "related", log, "--model", model, "--control", bare, "--resamples", 20)
+    assert "SYNTHETIC LOG" in run(*words)
+    found = json.loads(run(*words, "--json"))
+    assert found["conditions"]["synthetic"] is True
+    saves = found["figures"]["plain: saves"]
+    assert saves["value"] > saves["peer"]
+    assert saves["gain"]["low"] <= saves["gain"]["value"] <= saves["gain"]["high"]
+    assert {f"{variant}: saves" for variant in ("plain", "A", "B", "C")} <= found["figures"].keys()
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("")
+    words = ["eval", "related", str(tmp_path / "log.jsonl"), "--model", str(tmp_path / "none.json")]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code != 0
+
+
+def test_the_engagements_of_a_topic_are_read_to_their_end(
+    broker: KafkaProcess, topics: TopicNames, tmp_path: Path
+) -> None:
+    from ops.related import engagements_of
+
+    rows = [{"pin_id": f"p{n}", "kind": "impression", "request_id": "r", "query_pin_id": "q"} for n in range(40)]
+    log = tmp_path / "seen.jsonl"
+    log.write_text("\n".join(map(json.dumps, rows)))
+    run("publish", log, "--topic", "engagements", "--kafka", broker.bootstrap, "--prefix", topics.prefix)
+    overrides = {"kafka.bootstrap": broker.bootstrap, "topics.prefix": topics.prefix, "data": tmp_path}
+    connection = load_settings(None, overrides).settings.kafka.connection()
+    found = sorted(event.pin_id for event in engagements_of(connection, topics.events.engagements))
+    assert found == sorted(str(row["pin_id"]) for row in rows)
