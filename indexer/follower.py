@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import shutil
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from dotstream.clock import Clock
-from dotstream.errors import DotstreamError, Retryable
+from dotstream.errors import DotstreamError, Misconfigured, Retryable
 from indexer import commit_page, folder, layout
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
+from indexer.disk import disk
 from indexer.errors import Damaged
 from indexer.folder import CURRENT, Identity
 from indexer.pages import PageFile
@@ -41,12 +44,14 @@ class Followed:
         catalogue: at this version, or later once the follower was refreshed again.
         state: counts and offsets of this version.
         identity: what the folder was made for.
+        path: the version folder.
     """
 
     view: View
     catalogue: Catalogue
     state: State
     identity: Identity
+    path: Path
 
 
 class _Version:
@@ -110,6 +115,26 @@ class _Version:
         return View(self.identity.partition, state.applied, mapped)
 
 
+@contextmanager
+def committed(home: Path, partition: int, clock: Clock) -> Iterator[Followed]:
+    """The newest committed version of a partition, held open and still, without a lease: for looking, not for answers.
+
+    Raises:
+        Misconfigured: there is no shard in the folder.
+        Retryable, Damaged, ForeignFormat: as `Follower.refresh`.
+    """
+    with TemporaryDirectory(prefix="dotstream-") as scratch, disk():
+        follower = Follower(home, partition, Path(scratch), clock)
+        try:
+            follower.refresh()
+            found = follower.committed()
+            if found is None:
+                raise Misconfigured(f"there is no shard in {home}")
+            yield found
+        finally:
+            follower.close()
+
+
 class Follower:
     """Follows one partition. `refresh` is for one thread at a time; `now` may be read by any.
 
@@ -152,6 +177,24 @@ class Follower:
                 self._stamp = None  # opened anew by the next refresh
                 raise
 
+    def committed(self) -> Followed | None:
+        """What the catalogue holds as last refreshed, without a look at the page: a commit ahead of it when the writer
+        died in between. The version for those who look at a folder as a whole; None without a folder.
+
+        Raises:
+            Retryable: compaction replaced a segment meanwhile; refresh.
+        """
+        with self._mutex:
+            version = self._version
+            if version is None:
+                return None
+            state = commit_page.unpack(version.catalogue.get("meta", b"state") or b"")
+            try:
+                view = version.view(state)
+            except FileNotFoundError as error:
+                raise Retryable(f"a segment of partition {self.partition} was replaced: {error}") from error
+            return Followed(view, version.catalogue, state, version.identity, version.path)
+
     def durable(self) -> int:
         """The writer's durable offset, as the commit page says now; -1 without a folder."""
         newest = None if self._version is None else self._version.page.read()
@@ -190,7 +233,7 @@ class Follower:
             except FileNotFoundError as error:  # compaction replaced it meanwhile
                 if tried == _VIEW_TRIES:
                     raise Retryable(f"a segment of partition {self.partition} is not there: {error}") from error
-        self.now = Followed(view, version.catalogue, state, version.identity)
+        self.now = Followed(view, version.catalogue, state, version.identity, version.path)
         version.sequence = sequence if settled else -1
 
     def _meet(self, version: _Version) -> tuple[int, State, bool]:

@@ -221,6 +221,10 @@ class Segment:
         at = self.spec.footer_at
         check_footer(bytes(self._codes_map[at : at + self.spec.footer_bytes]), self.codes, self.number)
 
+    def files(self) -> tuple[memoryview, memoryview]:
+        """The bytes of the codes file and of the column file, as they are now."""
+        return memoryview(self._codes_map), memoryview(self._meta_map)  # type: ignore[arg-type]
+
     def sync(self) -> None:
         """Waits until what was written to both files, through the maps too, is on the disk."""
         for fd in self._fds:

@@ -75,8 +75,14 @@ def verify(catalogue: Catalogue, view: View, state: State, damaged: frozenset[in
     return problems
 
 
+def waiting(catalogue: Catalogue) -> frozenset[int]:
+    """The slots that wait for a replay."""
+    with catalogue.scan("damaged") as found:
+        return frozenset(U64.unpack(key)[0] for key, _ in found)
+
+
 def _living(segment: Segment, length: int, state: State) -> npt.NDArray[np.int64]:
-    """Indices of the slots that live at the version."""
+    """Indices of the slots that live at the version, by their columns."""
     return np.flatnonzero((segment.born[:length] <= state.reached) & (segment.died[:length] > state.reached))
 
 
@@ -157,7 +163,9 @@ def _verify_catalogue(catalogue: Catalogue, view: View, state: State, damaged: f
         with catalogue.scan(family) as found:
             if {key for key, _ in found} != seen.keys[family]:
                 problems.append(f"the list of {about} is not that of the records")
-    return problems + _verify_slots(view, state, seen.owned, damaged)
+    with catalogue.scan("deaths") as found:  # a writer that died may not have stored these in the columns yet
+        recorded = {U64.unpack(key)[0] for key, _ in found}
+    return problems + _verify_slots(view, state, seen.owned, damaged | (recorded - seen.owned.keys()))
 
 
 def _verify_pin(key: bytes, row: Row, record: ObjectRecord) -> list[str]:
@@ -170,11 +178,11 @@ def _verify_pin(key: bytes, row: Row, record: ObjectRecord) -> list[str]:
     return problems
 
 
-def _verify_slots(view: View, state: State, owned: dict[int, bytes], damaged: frozenset[int]) -> list[str]:
+def _verify_slots(view: View, state: State, owned: dict[int, bytes], unsettled: frozenset[int]) -> list[str]:
     living: set[int] = set()
     for segment, length in view.segments:
         living.update(segment.slots_at(_living(segment, length, state)).tolist())
     return [
         f"slot {slot} {'lives without a pin' if slot in living else 'is dead in its column'}"
-        for slot in sorted((living ^ owned.keys()) - damaged)[:_MOST_NAMED]
+        for slot in sorted((living ^ owned.keys()) - unsettled)[:_MOST_NAMED]
     ]
