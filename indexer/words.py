@@ -25,6 +25,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from indexer.catalogue import Catalogue
@@ -41,9 +42,10 @@ _WORD = re.compile(r"\w+")
 _TITLE = 0.5
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text, in order."""
-    return [word[:MAX_CHARS] for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())]
+@lru_cache(maxsize=65_536)
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, in order. Annotations come again and again, so what was found is remembered."""
+    return tuple(word[:MAX_CHARS] for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def impacts(record: ObjectRecord) -> dict[str, int]:
@@ -54,9 +56,10 @@ def impacts(record: ObjectRecord) -> dict[str, int]:
             weights.setdefault(word, 1.0)
     for word in words_of(record.title):
         weights.setdefault(word, _TITLE)
-    kept = dict(list(weights.items())[:MAX_WORDS])
+    kept = weights if len(weights) <= MAX_WORDS else dict(list(weights.items())[:MAX_WORDS])
     length = math.sqrt(max(1, len(kept)))
-    return {word: max(1, round(FULL * weight / length)) for word, weight in kept.items()}
+    impact = {weight: max(1, round(FULL * weight / length)) for weight in (1.0, _TITLE)}
+    return {word: impact[weight] for word, weight in kept.items()}
 
 
 def posting(word: str, impact: int, key: bytes) -> bytes:

@@ -20,8 +20,7 @@ from indexer.records_pb2 import GenerationRecord
 from indexer.segment_format import ALIGN
 from ops.generations import publish_generation
 from ops.local.kafka import KafkaProcess
-from ops.settings import load
-from ops.topics import TopicNames, ensure, generation_topics, record_topics, topic_id
+from ops.topics import TopicNames, topic_id
 from tests.ops.test_cli import dotstream
 from tests.support.index_oracle import BITS, GENERATION, Oracle, log_of, open_shard, random_log
 
@@ -33,8 +32,6 @@ LOG = log_of([(logged.key.decode(), logged.record) for logged in LOG])
 @pytest.fixture
 def shards(broker: KafkaProcess, topics: TopicNames, tmp_path: Path) -> Path:
     """The data folder of an index of two partitions; the second one is empty. Its log is in the topic."""
-    plan = load(None, {"topics.prefix": topics.prefix, "topics.record_partitions": 2}).settings.topics.plan()
-    ensure(broker.connection, [*record_topics(plan), *generation_topics(plan, GENERATION)], settings=plan)
     record = GenerationRecord(
         name=GENERATION,
         state=GenerationRecord.STATE_ACTIVE,

@@ -1,0 +1,110 @@
+"""Ingest for `dotstream bench index`: a shard, and beside it what writing the same bytes takes without any thought."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dotstream.clock import SystemClock
+from indexer.arbitration import Logged
+from indexer.catalogue import FAMILIES, Catalogue
+from indexer.follower import committed
+from indexer.records import decode, encode
+from indexer.shard import SYNC_EVERY_S, Shard
+from ops.bench._index_world import BITS, CODES, FEATURE, GENERATION, open_shard, records
+
+BATCH = 512
+
+
+def fill(shard: Shard, logged: Sequence[Logged]) -> float:
+    """Applies decoded records in the worker's batches, synced in groups; seconds until the last one is durable."""
+    begun = time.perf_counter()
+    for at in range(0, len(logged), BATCH):
+        shard.apply(logged[at : at + BATCH])
+        shard.maybe_sync()
+    shard.sync()
+    return time.perf_counter() - begun
+
+
+def ingest(folder: Path, pins: int) -> dict[str, float]:
+    """Seconds for so many pins: `apply` (decoded records), `decode` (their bytes before that), `raw` (same bytes)."""
+    logged = list(records(pins))
+    values = [(one.key, encode(one.record)) for one in logged if one.record is not None]
+    begun = time.perf_counter()
+    for key, value in values:
+        decode(key, value, generation=GENERATION, bits=BITS, feature=FEATURE)
+    decoding = time.perf_counter() - begun
+    shard = open_shard(folder / GENERATION)
+    applying = fill(shard, logged)
+    shard.close()
+    return {"apply": applying, "decode": decoding, "raw": _raw(folder, pins)}
+
+
+def _raw(folder: Path, pins: int) -> float:
+    """Seconds to put the shard's codes into a mapped file and its catalogue's entries into RocksDB, in as many batches
+    and synced as often as a shard is, all of it made ready beforehand.
+    """
+    with committed(folder / GENERATION / "0", 0, SystemClock()) as version:
+        codes = np.concatenate([segment.codes[:length] for segment, length in version.view.segments])
+        entries = []
+        for family in FAMILIES:
+            with version.catalogue.scan(family) as found:
+                entries += [(family, key, value) for key, value in found]
+    batches = -(-pins // BATCH)
+    order = np.random.default_rng(0).permutation(len(entries))  # families mixed, as commits mix them
+    mixed = [entries[n] for n in order]
+    catalogue = Catalogue(folder / "raw")
+    file = _preallocated(folder / "raw.codes", codes.nbytes)
+    try:
+        return _write(codes, mixed, batches, catalogue, file)
+    finally:
+        catalogue.close()
+        os.close(file)
+
+
+def _preallocated(path: Path, size: int) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(file, 0, size)
+    return file
+
+
+def _write(
+    codes: npt.NDArray[np.uint8],
+    entries: Sequence[tuple[str, bytes, bytes]],
+    batches: int,
+    catalogue: Catalogue,
+    file: int,
+) -> float:
+    with mmap.mmap(file, codes.nbytes) as mapped:
+        target = np.frombuffer(mapped, np.uint8).reshape(codes.shape)
+        begun = synced = time.perf_counter()
+        for n in range(batches):
+            rows = slice(len(codes) * n // batches, len(codes) * (n + 1) // batches)
+            target[rows] = codes[rows]
+            batch = catalogue.batch()
+            for family, key, value in entries[len(entries) * n // batches : len(entries) * (n + 1) // batches]:
+                batch.put(family, key, value)
+            catalogue.write(batch)
+            if time.perf_counter() - synced >= SYNC_EVERY_S or n == batches - 1:
+                os.fdatasync(file)
+                catalogue.sync()
+                synced = time.perf_counter()
+        taken = time.perf_counter() - begun
+        del target
+    return taken
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a folder takes on the disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+
+
+def code_bytes(pins: int) -> int:
+    """Bytes of the codes of so many pins."""
+    return pins * CODES * BITS // 8
