@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from random import Random
 from subprocess import CompletedProcess
@@ -18,10 +21,10 @@ from indexer.errors import Superseded
 from indexer.records import encode
 from indexer.records_pb2 import GenerationRecord
 from indexer.segment_format import ALIGN
+from ops.cli import main
 from ops.generations import publish_generation
 from ops.local.kafka import KafkaProcess
 from ops.topics import TopicNames, topic_id
-from tests.ops.test_cli import dotstream
 from tests.support.index_oracle import BITS, GENERATION, Oracle, log_of, open_shard, random_log
 
 Run = Callable[..., CompletedProcess[str]]
@@ -61,14 +64,22 @@ def shards(broker: KafkaProcess, topics: TopicNames, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(broker: KafkaProcess, topics: TopicNames, shards: Path, tmp_path: Path) -> Run:
-    env = {
-        "DOTSTREAM_KAFKA__BOOTSTRAP": str(broker.connection.bootstrap),
-        "DOTSTREAM_TOPICS__PREFIX": topics.prefix,
-        "DOTSTREAM_DATA": str(shards),
-        "DOTSTREAM_INDEX__SEGMENT_SLOTS": "16",
-    }
-    return lambda *arguments: dotstream("index", *arguments, cwd=tmp_path, env=env)
+def run(broker: KafkaProcess, topics: TopicNames, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in this process, as its entry point does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOTSTREAM_KAFKA__BOOTSTRAP", str(broker.connection.bootstrap))
+    monkeypatch.setenv("DOTSTREAM_TOPICS__PREFIX", topics.prefix)
+    monkeypatch.setenv("DOTSTREAM_DATA", str(shards))
+    monkeypatch.setenv("DOTSTREAM_INDEX__SEGMENT_SLOTS", "16")
+
+    def invoke(*arguments: str) -> CompletedProcess[str]:
+        out, err = StringIO(), StringIO()
+        monkeypatch.setattr(sys, "argv", ["dotstream", "index", *arguments])
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main()
+        return CompletedProcess(arguments, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    return invoke
 
 
 def answer_of(done: CompletedProcess[str]) -> Any:
