@@ -119,6 +119,11 @@ class Move:
         """Slots of the new segment."""
         return sum(len(indices) for _, indices in self.parts)
 
+    def abandon(self) -> None:
+        """Lets go of the new segment; its files are removed by the next opening."""
+        if self.made is not None:
+            self.made.close()
+
     def died_since(self) -> tuple[Ints, Ints, Ints]:
         """What died since the copy was begun: (indices in the new segment, slots, offsets)."""
         found: list[tuple[Ints, Ints, Ints]] = []

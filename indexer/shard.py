@@ -347,14 +347,18 @@ class Shard:
                 return None
             self._at("compaction chosen")
             move = copy(files.folder, files.spec, segments, files.layout.number + 1)
-            self._at("compaction copied")
-            with self._mutex:
-                started = self._clock.monotonic()
-                self._check_usable()
-                self._usable = False
-                self._put_in_place(move)
-                self._usable = True
-                held_s = self._clock.monotonic() - started
+            try:
+                self._at("compaction copied")
+                with self._mutex:
+                    started = self._clock.monotonic()
+                    self._check_usable()
+                    self._usable = False
+                    self._put_in_place(move)
+                    self._usable = True
+                    held_s = self._clock.monotonic() - started
+            except BaseException:
+                move.abandon()
+                raise
             return Compacted(len(segments), sum(each.spec.capacity for each in segments), move.slots, held_s)
 
     def _put_in_place(self, move: Move) -> None:

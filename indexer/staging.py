@@ -154,9 +154,9 @@ class Stager:
     def _put_in(self, key: bytes, winner: Winner) -> None:
         batch, record, codes = self._staged.catalogue, winner.record, winner.codes
         runs = self._take_runs(len(codes))
-        slots = [slot for first, n in runs for slot in range(first, first + n)]
+        slots = tuple(slot for first, n in runs for slot in range(first, first + n))
         cuts, body = cut(winner.canonical, codes)
-        row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, tuple(slots), cuts, body)
+        row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, slots, cuts, body)
         batch.put("pins", key, row.pack())
         if record.deleted:
             batch.put("deletes", I64.pack(winner.logged_at) + key, b"")
@@ -181,6 +181,10 @@ class Stager:
 
     def _take_runs(self, n: int) -> list[tuple[int, int]]:
         """The next n slots as (first, how many), over the end of a segment into the next where it is full."""
+        if self._length + n <= self._spec.capacity:
+            first = slot_of(self._segment, self._length)
+            self._length += n
+            return [(first, n)] if n else []
         runs: list[tuple[int, int]] = []
         while n:
             if self._length == self._spec.capacity:

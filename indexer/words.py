@@ -64,7 +64,12 @@ def impacts(record: ObjectRecord) -> dict[str, int]:
 
 def posting(word: str, impact: int, key: bytes) -> bytes:
     """The family's key for one word of one pin."""
-    return word.encode() + bytes((0, FULL - impact)) + key
+    return _start(word, impact) + key
+
+
+@lru_cache(maxsize=65_536)
+def _start(word: str, impact: int) -> bytes:
+    return word.encode() + bytes((0, FULL - impact))
 
 
 class WordStager:
