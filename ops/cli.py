@@ -30,8 +30,6 @@ COMMANDS = {
     "dead": ("dead", "app", "List, show and replay dead letters."),
     "train": ("train", "app", "Train models on your own pins and logs."),
     "eval": ("eval", "app", "Measure models on labelled pictures and logs."),
-    "train": ("train", "app", "Train models on your own pins."),
-    "eval": ("eval", "app", "Measure models on labelled pictures."),
     "index": ("index", "app", "Check, rebuild and copy the shards of the index."),
     "models": ("models", "app", "Fetch, export, list and load the models that Triton serves."),
     "data": ("data", "app", "Build data sets to train and to evaluate on."),
