@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ops.index_replay import Source
     from ops.settings import Settings
 
-app = typer.Typer(help="Check, rebuild and copy the shards of the index.", no_args_is_help=True)
+app = typer.Typer(help="Check, rebuild and copy the shards of the index.", no_args_is_help=True, add_completion=False)
 
 Generation = Annotated[
     str | None, typer.Option("--generation", metavar="NAME", help="Which one [default: the settings' generation].")
