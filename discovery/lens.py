@@ -82,6 +82,7 @@ class Lens:
     Args:
         weights: `near_duplicate` is taken from them.
         limit_s: for all sources together; one that would begin later is left out.
+        plan: which sources run, and with what raw weight.
         timed: a context manager for a stage's time: look, scan, words, blend.
     """
 
@@ -92,12 +93,14 @@ class Lens:
         *,
         weights: Weights | None = None,
         limit_s: float = 2.0,
+        plan: Callable[[Understanding], Sequence[Plan]] = blending.plan,
         timed: Callable[[str], AbstractContextManager[object]] = untimed,
     ) -> None:
         self._index = index
         self._crops = crops
         self._weights = weights or Weights()
         self._limit_s = limit_s
+        self._plan = plan
         self._timed = timed
 
     def ask(self, picture: bytes, k: int, filters: Filters) -> LensAnswer:
@@ -111,7 +114,7 @@ class Lens:
             sight = self._crops.sight(picture)
         deadline = time.monotonic() + self._limit_s
         known = self._understood(sight, deadline)
-        plans = blending.plan(known)
+        plans = self._plan(known)
         found, troubles = self._gather(plans, known, 3 * k, filters, deadline=deadline)
         shares = blending.ratios(plans, found)
         with self._timed("blend"):

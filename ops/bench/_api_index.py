@@ -1,32 +1,19 @@
 """What the API is measured on: an index of 100,000 objects, with photographs among them, fed while it is asked.
 
 The filler is synthetic: seeded codes around random centres, so that everything has neighbours, with annotations and
-categories that follow the centres. Photographs go the real way: decoder, Triton's models, picture store, shard. One
-process holds the shards and ingests; the API reads the same folders from another.
+categories that follow the centres. Photographs go the real way (ops/private_index.py).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from dotstream.clock import SystemClock
-from indexer.arbitration import Logged
-from indexer.partition import partition_of
-from indexer.pictures import PictureStore
-from indexer.reader import IndexReader
-from indexer.records_pb2 import Box, Code, Colour, DetectedObject, Dot, DotRecord, ObjectRecord
-from indexer.shard import Shard
-from triton_models.pictures import Picture, decode
-from triton_models.pipeline import Vision
-from triton_models.seen import Seen
+from indexer.records_pb2 import Box, Code, DetectedObject, Dot, DotRecord, ObjectRecord
+from ops.private_index import GENERATION
 
-GENERATION = "bench"
-PARTITIONS = 2
 OBJECTS = 3
 CENTRES = 400
 WORDS = 300
@@ -77,84 +64,6 @@ def _filled(number: int, owners: Sequence[int], codes: npt.NDArray[np.uint8], fe
         buyable=number % 5 == 0,
         recorded_at=number + 1,
     )
-
-
-class Writer:
-    """Holds the shards and the picture store, and applies what it is given."""
-
-    def __init__(self, data: Path, bits: int, feature: str) -> None:
-        self.feature = feature
-        self.home = data / "index" / GENERATION
-        self.pictures = PictureStore((data / "pictures").as_uri())
-        self._offsets = dict.fromkeys(range(PARTITIONS), -1)
-        self._shards = {
-            number: Shard.open(
-                self.home / str(number),
-                generation=GENERATION,
-                partition=number,
-                topic_id="bench",
-                feature=feature,
-                bits=bits,
-                clock=SystemClock(),
-            )
-            for number in range(PARTITIONS)
-        }
-
-    def apply(self, records: Sequence[ObjectRecord]) -> None:
-        """Commits records as the index worker does."""
-        batches: dict[int, list[Logged]] = {}
-        for record in records:
-            key = record.pin_id.encode()
-            number = partition_of(key, PARTITIONS)
-            self._offsets[number] += 1
-            batches.setdefault(number, []).append(Logged(self._offsets[number], key, record, record.recorded_at))
-        for number, batch in batches.items():
-            self._shards[number].apply(batch)
-            self._shards[number].maybe_sync()
-
-    def photograph(self, pin_id: str, data: bytes, vision: Vision) -> ObjectRecord:
-        """A picture on the real way: decoded, seen by Triton's models, stored, indexed."""
-        picture = decode(data)
-        record = self._record(pin_id, picture, vision.see([picture])[0], self.pictures.put(picture.sha256, data))
-        self.apply([record])
-        return record
-
-    def _record(self, pin_id: str, picture: Picture, seen: Seen, ref: str) -> ObjectRecord:
-        return ObjectRecord(
-            pin_id=pin_id,
-            version=1,
-            generation=GENERATION,
-            image_ref=ref,
-            image_sha256=picture.sha256,
-            image_width=picture.width,
-            image_height=picture.height,
-            codes=[Code(feature=self.feature, bits=seen.code)],
-            colours=[Colour(rgb=rgb, share=share) for rgb, share in seen.colours],
-            objects=[
-                DetectedObject(
-                    index=at,
-                    box=Box(x0=one.box[0], y0=one.box[1], x1=one.box[2], y1=one.box[3]),
-                    label=one.label,
-                    score=one.score,
-                    source=DetectedObject.SOURCE_DETECTOR,
-                    codes=[Code(feature=self.feature, bits=one.code)],
-                )
-                for at, one in enumerate(seen.objects)
-            ],
-            annotations=["photograph", pin_id.split("-", maxsplit=1)[0]],
-            category_weights={"category1": 1.0},
-            title=f"Photograph {pin_id}",
-            recorded_at=time.time_ns() // 1_000_000,
-        )
-
-    def reader(self, name: str) -> IndexReader:
-        """A reader of the same index."""
-        return IndexReader(self.home, PARTITIONS, clock=SystemClock(), lease_s=5.0, name=name)
-
-    def close(self) -> None:
-        """Syncs and closes the shards."""
-        for shard in self._shards.values():
-            shard.close()
 
 
 def dots_of(record: ObjectRecord, watermark: Mapping[int, int]) -> DotRecord:

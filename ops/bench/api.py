@@ -33,8 +33,7 @@ from ops.bench._load import Answers, Ask, load
 from ops.bench._pictures import distinct, jpegs
 from ops.bench._report import Figure, Report, machine
 from ops.commands.options import say
-from ops.settings import Settings
-from ops.settings import load as load_settings
+from ops.private_index import GENERATION, PARTITIONS, Writer, private_settings, private_triton
 
 OBJECTS = 100_000
 PHOTOGRAPHS = 40
@@ -51,29 +50,16 @@ BOUNDARY = "dotstream-bench"
 
 def main(*, as_json: bool) -> None:
     """Runs the benchmark and prints its report."""
-    from ops.local.triton import ensure_environment, start
-    from triton_models.export import export
-
     with tempfile.TemporaryDirectory(prefix="dotstream-bench-") as folder, ExitStack() as owned:
         data = Path(folder)
-        settings = _settings(data, "")
-        export(settings.repository_folder, settings.cache_folder)
-        environment = ensure_environment(settings.cache_folder, say)
-        triton = start(environment, settings.repository_folder, data / "triton")
-        owned.callback(triton.kill)
-        triton.wait_ready(120)
-        files = jpegs(settings.cache_folder, say)[:PHOTOGRAPHS]
+        triton = owned.enter_context(private_triton(data))
+        files = jpegs(private_settings(data, "").cache_folder, say)[:PHOTOGRAPHS]
         say(f"filling the index with {OBJECTS} objects")
-        ingest = _child(_ingest, data, triton.address, files, owned)
+        ingest = _child(_ingest, data, triton, files, owned)
         pins = _received(ingest)
-        served = _child(_serve, data, triton.address, files, owned)
+        served = _child(_serve, data, triton, files, owned)
         address = _received(served)
         _Run(address, pins, files, ingest).report().show(as_json=as_json)
-
-
-def _settings(data: Path, triton: str) -> Settings:
-    chosen = {"data": data, "api.port": 0, "triton.address": triton} if triton else {"data": data, "api.port": 0}
-    return load_settings(None, chosen).settings
 
 
 def _child(
@@ -132,8 +118,7 @@ class _Run:
             ),
         }
         conditions = machine() | {
-            "index": f"{OBJECTS} synthetic objects, {len(self._pins)} photographs with objects, "
-            f"{index.PARTITIONS} shards",
+            "index": f"{OBJECTS} synthetic objects, {len(self._pins)} photographs with objects, {PARTITIONS} shards",
             "ingest": f"{INGEST_PER_S:g} photographs/s through Triton, store and shard; no broker",
             "load": f"open loop, {SECONDS:g} s each at the stated rate, 8 connections",
             "clients": f"{CLIENTS} connections, {CLIENT_RATE:g} requests/s together for {CLIENT_S:g} s: "
@@ -214,10 +199,10 @@ def _ingest(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) -
     from triton_models.calls import Unobserved
     from triton_models.pipeline import Vision
 
-    settings = _settings(data, triton)
+    settings = private_settings(data, triton)
     vision = Vision(triton_client(settings, Unobserved()), vision_settings(settings))
     bits, feature = code_bits(settings), "bench/codes"
-    writer = index.Writer(data, bits, feature)
+    writer = Writer(data, bits, feature)
     batch: list[Any] = []
     for record in index.filler(OBJECTS // index.OBJECTS + 1, bits, feature):
         batch.append(record)
@@ -225,7 +210,10 @@ def _ingest(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) -
             writer.apply(batch)
             batch.clear()
     writer.apply(batch)
-    photographs = [writer.photograph(f"photo-{number}", file, vision) for number, file in enumerate(files)]
+    about = ["photograph", "bench"]
+    photographs = [
+        writer.photograph(f"photo-{number}", file, vision, annotations=about) for number, file in enumerate(files)
+    ]
     dots = [index.dots_of(record, {}).SerializeToString() for record in photographs]
     (data / "dots.json").write_text(json.dumps([one.hex() for one in dots]))
     reader = writer.reader("ingest")
@@ -297,12 +285,12 @@ def _serve(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) ->
     from ops.models import code_bits, picture_limits, pictures_of, triton_client, vision_settings
     from triton_models.calls import Unobserved
 
-    settings = _settings(data, triton)
+    settings = private_settings(data, triton)
     warm(code_bits(settings))
     records = [DotRecord.FromString(bytes.fromhex(one)) for one in json.loads((data / "dots.json").read_text())]
-    home = data / "index" / index.GENERATION
+    home = data / "index" / GENERATION
     services = Services(
-        index=IndexReader(home, index.PARTITIONS, clock=SystemClock(), lease_s=5.0, name="api"),
+        index=IndexReader(home, PARTITIONS, clock=SystemClock(), lease_s=5.0, name="api"),
         dots=DotView(DotStore(data / "dots"), _Dots(records)),
         pictures=pictures_of(settings),
         eyes=TritonEyes(triton_client(settings, Unobserved()), vision_settings(settings), picture_limits(settings)),

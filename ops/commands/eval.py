@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.commands.eval_discovery import flashlight, lens, objects
 from ops.commands.options import Json, answer, say, settings_of
 from ops.commands.related import eval_related
 
@@ -25,6 +26,8 @@ def group() -> None:
 
 
 app.command("related")(eval_related)
+for command in (flashlight, objects, lens):
+    app.command()(command)
 
 
 @app.command()
