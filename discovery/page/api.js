@@ -41,6 +41,9 @@ export async function card(id) {
   return dots ? { pin, dots } : { pin };
 }
 
+// Pins that belong with a pin.
+export const related = (id, signal) => asked(pinPath(id, "/related?k=24"), { signal });
+
 // A search: `question` has pin_id, or picture (a Blob); then what every search may be narrowed by. `route` is its path.
 export const search = (route, question, signal) => asked(route, { method: "POST", signal, ...bodyOf(question) });
 

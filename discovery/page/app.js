@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { duration } from "./format.js";
 import { Grid } from "./grid.js";
+import { LensView, watchDrops } from "./lens.js";
 import { follow } from "./live.js";
 import { Pages } from "./pages.js";
 import { PinView } from "./pin.js";
@@ -10,6 +11,7 @@ import { advice } from "./problems.js";
 import * as route from "./route.js";
 
 const AWAY_AFTER_MS = 1500;
+const AWAY = "The API cannot be reached. What you see stays; the page goes on as soon as it is back.";
 const $ = (id) => document.getElementById(id);
 let total = 0;
 
@@ -35,12 +37,28 @@ const view = new PinView($("pin"), {
   },
 });
 
+const lens = new LensView($("lens"), {
+  onClose: () => {
+    if (route.read(location.hash).view !== "lens") return;
+    history.pushState(null, "", "#/");
+    $("lens-link").focus();
+  },
+});
+
+watchDrops(
+  (file) => {
+    location.hash = "#/lens";
+    lens.take(file);
+  },
+  (yes) => document.body.classList.toggle("dropping", yes),
+);
+
 async function go() {
   const place = route.read(location.hash);
-  if (place.view !== "pin") {
-    view.close();
-    return;
-  }
+  if (place.view !== "pin") view.close();
+  if (place.view === "lens") lens.open();
+  else lens.close();
+  if (place.view !== "pin") return;
   try {
     const card = grid.get(place.id) ?? (await api.card(place.id));
     if (route.read(location.hash).id === place.id) view.open(card, place.subject);
@@ -120,9 +138,11 @@ follow({
   onState: (state) => {
     $("live").dataset.state = state;
     $("live-text").textContent = STATES[state];
-    clearTimeout(away);
-    if (state === "live") tell("away", "");
-    else away = setTimeout(() => tell("away", "The API cannot be reached. What you see stays; the page goes on as soon as it is back."), AWAY_AFTER_MS);
+    if (state === "live") {
+      clearTimeout(away);
+      away = null;
+      tell("away", "");
+    } else away ??= setTimeout(() => tell("away", AWAY), AWAY_AFTER_MS);
   },
   onHello: ({ pins }, anew) => {
     total = pins;

@@ -5,6 +5,7 @@ import { DEFAULT_BOX } from "./boxes.js";
 import { at, h } from "./dom.js";
 import { count, duration, eventToDot, hasDots, name, reason, webLink } from "./format.js";
 import { reasonsOf } from "./reasons.js";
+import { Related } from "./related.js";
 import { Results } from "./results.js";
 import { Sheet } from "./sheet.js";
 import { Stage } from "./stage.js";
@@ -17,6 +18,7 @@ export class PinView {
     this.subject = null;
     this.showSuppressed = false;
     this.results = new Results();
+    this.related = new Related();
     this.stage = new Stage({
       onMove: (box) => this.look({ box }, true),
       onSettle: (box) => this.onSubject(this.id, { box }),
@@ -24,9 +26,10 @@ export class PinView {
     this.about = h("div", { class: "about" });
     this.sheet = new Sheet(dialog, {
       left: [h("div", { class: "stage-band" }, this.stage.node), this.about],
-      right: [this.results.node],
+      right: [this.results.node, this.related.node],
       onClose: () => {
         this.results.cancel();
+        this.related.cancel();
         this.card = this.subject = null;
         onClose();
       },
@@ -44,7 +47,10 @@ export class PinView {
     if (!same) this.stage.cropper.hide();
     this.build();
     this.sheet.open();
-    if (!same) this.sheet.top();
+    if (!same) {
+      this.sheet.top();
+      this.related.show(this.id);
+    }
     if (subject) this.choose(subject);
     else if (!same || this.subject) this.rest();
     if (!same && !subject) this.sheet.focus();

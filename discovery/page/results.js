@@ -6,23 +6,34 @@ import { count } from "./format.js";
 import { Latest } from "./latest.js";
 import { advice } from "./problems.js";
 import { Scenes } from "./scenes.js";
+import { sourceName } from "./understood.js";
 
 const MODES = {
+  lens: { name: "Lens", route: "/lens", extra: {}, one: "result", order: "blended so that they differ", whole: true, empty: "As more pins arrive, some will mean the same." },
   similar: { name: "Similar", route: "/search/flashlight", extra: {}, one: "result", empty: "As more pins arrive, similar ones will be found." },
   scenes: { name: "Scenes", route: "/search/objects", extra: {}, one: "scene", empty: "No other picture holds an object like it so far." },
   shop: { name: "Shop", route: "/search/flashlight", extra: { preset: "shop_the_look" }, one: "product", empty: "None of the pins that can be bought looks like it." },
 };
+const curated = { text: "Curated", kind: "curated", title: "an expert chose this product for the look" };
+const BADGES = {
+  shop: (result) => (result.curated ? curated : { text: "Visual", title: "found because it looks alike" }),
+  lens: (result) => ({ text: sourceName(result.source), title: "why it is here" }),
+};
 const SIZES = [24, 60, 100];
 const MOVING_MS = 120;
 const PARTIAL = {
+  "source-missing": "a source was away or too late, so some may be missing",
   "time-limit": "the search ran out of time, so some may be missing",
   "candidate-limit": "only the nearest were looked through, so some may be missing",
 };
 
 export class Results {
-  constructor() {
+  // `modes` can be chosen from, the first is chosen; onAnswer(answer) after each; onMode(mode) when a person chose
+  // one; it answers whether it has asked already.
+  constructor({ modes = ["similar", "scenes", "shop"], onAnswer = () => {}, onMode = () => false } = {}) {
+    Object.assign(this, { onAnswer, onMode });
     this.latest = new Latest();
-    this.mode = "similar";
+    this.mode = modes[0];
     this.retry = null;
     this.title = h("h3", {});
     this.note = h("p", { class: "results-note", role: "status" });
@@ -30,7 +41,7 @@ export class Results {
     this.scenes = new Scenes();
     this.message = h("div", { class: "hint" });
     this.more = h("button", { type: "button", class: "button", onclick: () => this.grow() }, "More results");
-    this.head = h("div", { class: "results-head" }, this.title, this.modes());
+    this.head = h("div", { class: "results-head" }, this.title, this.modes(modes));
     this.node = h(
       "section",
       { class: "results-panel", "aria-label": "Search results" },
@@ -39,21 +50,27 @@ export class Results {
     this.hint(["", ""]);
   }
 
-  modes() {
-    const option = ([key, mode]) =>
+  modes(keys) {
+    const group = `modes-${keys[0]}`;
+    const change = (key) => {
+      this.choose(key);
+      if (!this.onMode(key)) this.ask(0);
+    };
+    const option = (key) =>
       h(
         "label",
         {},
-        h("input", { type: "radio", name: "mode", value: key, checked: key === this.mode, onchange: () => this.switch(key) }),
-        h("span", {}, mode.name),
+        h("input", { type: "radio", name: group, value: key, checked: key === this.mode, onchange: () => change(key) }),
+        h("span", {}, MODES[key].name),
       );
-    return h("div", { class: "modes", role: "radiogroup", "aria-label": "What to look for" }, Object.entries(MODES).map(option));
+    return h("div", { class: "modes", role: "radiogroup", "aria-label": "What to look for" }, keys.map(option));
   }
 
-  switch(key) {
+  // Looks in this way from the next question on.
+  choose(key) {
     this.mode = key;
+    this.head.querySelector(`input[value="${key}"]`).checked = true;
     this.begin();
-    this.ask(0);
   }
 
   // Forgets what belonged to the search before: chosen annotations, how many are wanted.
@@ -92,9 +109,10 @@ export class Results {
   ask(wait) {
     if (!this.subject) return;
     clearTimeout(this.retry);
-    const { route, extra } = MODES[this.mode];
+    const { route, extra, whole } = MODES[this.mode];
     const narrowed = this.chosen.length ? { annotations: this.chosen } : {};
     const question = { ...this.subject, ...extra, ...narrowed, k: this.size };
+    if (whole) delete question.box;
     this.state = "asking";
     this.busy(true);
     this.latest.ask((signal) => this.send(route, question, signal), wait);
@@ -107,6 +125,7 @@ export class Results {
       this.answer = answer;
       this.state = "shown";
       this.show();
+      this.onAnswer(answer);
     } catch (error) {
       if (signal.aborted) return;
       this.fail(error);
@@ -141,7 +160,7 @@ export class Results {
   }
 
   show() {
-    const { results, annotations, partial } = this.answer;
+    const { results, partial, annotations = this.answer.understanding.annotations } = this.answer;
     const mode = MODES[this.mode];
     if (!results.length) {
       const narrowed = this.chosen.length > 0;
@@ -153,12 +172,12 @@ export class Results {
     this.title.textContent = `Like this ${this.name}`;
     const full = results.length >= this.size;
     const parts = [
-      `${count(results.length, mode.one)}${this.chosen.length ? ` with “${this.chosen.join("”, “")}”` : ""}, most similar first`,
+      `${count(results.length, mode.one)}${this.chosen.length ? ` with “${this.chosen.join("”, “")}”` : ""}, ${mode.order ?? "most similar first"}`,
       PARTIAL[partial],
     ];
     this.note.textContent = parts.filter(Boolean).join("; ");
     this.showChips(annotations);
-    this.scenes.show(results, { shop: this.mode === "shop" });
+    this.scenes.show(results, BADGES[this.mode]);
     this.more.hidden = !full || this.size === SIZES.at(-1);
   }
 

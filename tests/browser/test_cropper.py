@@ -36,7 +36,7 @@ def at(box: tuple[float, float, float, float]) -> str:
 
 
 def first(page: Page) -> Locator:
-    return page.locator("#pin .result").first
+    return page.locator("#pin .results-panel .result").first
 
 
 def point(page: Page, x: float, y: float) -> tuple[float, float]:
@@ -123,8 +123,10 @@ def test_the_box_moves_and_grows_by_keyboard_and_says_so(opened: Open, address: 
             page.keyboard.press("Shift+ArrowLeft")
             page.keyboard.press("Shift+ArrowDown")
         expect(cropper).to_have_accessible_name(re.compile("25 % wide, 45 % high, 4 % from the left"))
-        expect(page.locator("#pin .results-note")).to_have_text(re.compile(r"^\d results, most similar first$"))
-        assert page.locator("#pin .results-note").get_attribute("role") == "status"
+        expect(page.locator("#pin .results-panel .results-note")).to_have_text(
+            re.compile(r"^\d results, most similar first$")
+        )
+        assert page.locator("#pin .results-panel .results-note").get_attribute("role") == "status"
 
 
 def test_the_box_moves_by_touch(opened: Open, address: str) -> None:
@@ -173,13 +175,13 @@ def test_triton_away_is_said_and_recovered_from(opened: Open, address: str, stag
 
 def test_products_are_marked_curated_or_visual(opened: Open, address: str) -> None:
     with opened(address, at="#/pin/red-dotted/0") as page:
-        page.get_by_text("Shop", exact=True).click()
+        page.locator("#pin .modes").get_by_text("Shop").click()
         expect(page.get_by_text("4 products, most similar first")).to_be_visible()
-        badges = page.locator("#pin .badge")
+        badges = page.locator("#pin .results-panel .badge")
         expect(badges.first).to_have_text("Curated")
         expect(first(page).get_by_role("link").first).to_have_accessible_name(re.compile("Title of blue-1: Curated, "))
         assert badges.all_inner_texts()[1:] == ["Visual"] * 3
-        shops = page.locator("#pin .shop-link")
+        shops = page.locator("#pin .results-panel .shop-link")
         assert {link.get_attribute("href") for link in shops.all()} == {"https://shop.example/x"}
 
 
@@ -187,7 +189,7 @@ def test_products_are_marked_curated_or_visual(opened: Open, address: str) -> No
 def test_chips_narrow_the_search_down_and_add_up(opened: Open, address: str, size: tuple[int, int]) -> None:
     with opened(address, size, at="#/pin/red-dotted/0") as page:
         chips = page.get_by_role("group", name="Narrow down by annotation")
-        results = page.locator("#pin .result")
+        results = page.locator("#pin .results-panel .result")
         chips.get_by_role("button", name="crimson").click()
         expect(results).to_have_count(2)
         expect(page.get_by_text("2 results with “crimson”, most similar first")).to_be_visible()

@@ -69,7 +69,7 @@ def test_new_pins_wait_while_a_person_reads_further_down(opened: Open, address: 
     with opened(address) as page:
         expect(page.locator(".card")).to_have_count(60)
         page.evaluate("scrollTo({ top: 1500, behavior: 'instant' })")
-        page.wait_for_function("scrollY > 1000")
+        page.wait_for_function("() => scrollY > 1000")
         seen = page.evaluate("document.elementFromPoint(300, 500).closest('.card')?.dataset.pin")
         stage.dots(stage.pin("late", patch("blue")))
         held = page.get_by_role("button", name="1 new pin")

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
 from discovery.api import PAGE
+from discovery.server import free_port
+from tests.browser.conftest import Open
+from tests.discovery.serving import serving
 from tests.discovery.stage import Stage, patch
 
 
@@ -42,7 +48,7 @@ def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stag
     dialog = page.get_by_role("dialog", name="Title of red-0")
     dialog.get_by_role("button", name="Patch: show similar objects").click()
     expect(dialog.get_by_role("heading", name="Like this patch")).to_be_visible()
-    scenes = dialog.locator(".result")
+    scenes = dialog.locator(".results-panel .result")
     dialog.get_by_role("radio", name="Scenes").check(force=True)
     expect(dialog.get_by_text("3 scenes, most similar first")).to_be_visible()
     expect(scenes).to_have_count(3)
@@ -51,7 +57,7 @@ def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stag
     assert scene is not None
     assert box is not None
     assert abs(box["width"] / scene["width"] - 0.5) < 0.05
-    page.wait_for_function("document.querySelector('.result img').naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('.results-panel .result img').naturalWidth > 0")
     dialog.get_by_role("button", name="crimson").click()
     expect(scenes).to_have_count(1)
     expect(dialog.get_by_text("1 scene with “crimson”, most similar first")).to_be_visible()
@@ -70,7 +76,7 @@ def test_everything_works_by_keyboard(page: Page, stage: Stage) -> None:
     page.keyboard.press("Tab")
     expect(dialog.get_by_role("button", name="Patch: show similar objects")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(dialog.locator(".result").first).to_be_visible()
+    expect(dialog.locator(".results-panel .result").first).to_be_visible()
     expect(dialog.locator(".dot")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -115,6 +121,44 @@ def test_older_pins_come_towards_the_end_and_nothing_overflows(page: Page, stage
     expect(page.locator(".card")).to_have_count(65)
     expect(page.get_by_role("button", name="Older pins")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_related_pins_stand_below(page: Page, stage: Stage) -> None:
+    fill(stage)
+    page.get_by_role("link", name="Title of red-0, 1 dot").click()
+    related = page.get_by_role("dialog", name="Title of red-0").get_by_role("region", name="Related pins")
+    expect(related).to_contain_text("Nobody has kept these together with it yet; they look alike")
+    related.get_by_role("link", name=re.compile("Title of orange-2")).click()
+    expect(page.get_by_role("dialog", name="Title of orange-2")).to_be_visible()
+
+
+def test_an_api_that_is_away_is_said_and_recovered_from(opened: Open, tmp_path: Path) -> None:
+    port = free_port("127.0.0.1")
+    address = f"http://127.0.0.1:{port}"
+    with ExitStack() as window:
+        with running(tmp_path, port) as first:
+            first.pin("before", patch("red"))
+            page = window.enter_context(opened(address, broken="Failed to load resource"))
+            expect(page.get_by_role("link", name="Title of before, waiting for dots")).to_be_visible()
+        expect(page.get_by_role("alert")).to_contain_text("The API cannot be reached. What you see stays")
+        expect(page.get_by_text("Reconnecting")).to_be_visible()
+        expect(page.get_by_role("link", name="Title of before, waiting for dots")).to_be_visible()
+        with running(tmp_path, port) as second:
+            expect(page.get_by_role("alert")).to_be_hidden()
+            second.offsets.update(first.offsets)
+            second.pin("after", patch("blue"))
+            expect(page.get_by_role("link", name="Title of after, waiting for dots")).to_be_visible()
+
+
+@contextmanager
+def running(folder: Path, port: int) -> Iterator[Stage]:
+    """An API over what a folder holds, until it is gone."""
+    stage = Stage(folder / "stage")
+    try:
+        with serving(stage.services, port):
+            yield stage
+    finally:
+        stage.close()
 
 
 def test_what_producers_write_is_never_markup(page: Page, stage: Stage) -> None:

@@ -1,0 +1,48 @@
+// Pins that belong with the open one: kept on the same boards, or alike where nobody kept them together yet.
+
+import * as api from "./api.js";
+import { h } from "./dom.js";
+import { advice } from "./problems.js";
+import { Latest } from "./latest.js";
+import { Scenes } from "./scenes.js";
+
+const SOURCES = {
+  co_occurrence: "People keep these on the same boards",
+  visual: "Nobody has kept these together with it yet; they look alike",
+};
+
+export class Related {
+  constructor() {
+    this.latest = new Latest();
+    this.note = h("p", { class: "results-note", role: "status" });
+    this.scenes = new Scenes();
+    this.node = h("section", { class: "related", "aria-labelledby": "related-title", hidden: true }, h("h3", { id: "related-title" }, "Related pins"), this.note, this.scenes.node);
+  }
+
+  show(id) {
+    this.scenes.show([]);
+    this.node.hidden = true;
+    this.latest.ask(async (signal) => {
+      try {
+        const answer = await api.related(id, signal);
+        this.tell(answer);
+      } catch (error) {
+        if (signal.aborted) return;
+        const { title, text } = advice(error);
+        this.note.textContent = `${title}. ${text}`;
+        this.node.hidden = false;
+      }
+    });
+  }
+
+  cancel() {
+    this.latest.cancel();
+  }
+
+  tell({ source, results, degraded, synthetic_model: synthetic }) {
+    const parts = [SOURCES[source], degraded ? "boards could not be asked" : null, synthetic ? "ordered by a model that was trained on a made-up log" : null];
+    this.note.textContent = `${parts.filter(Boolean).join("; ")}.`;
+    this.scenes.show(results);
+    this.node.hidden = !results.length;
+  }
+}
