@@ -36,12 +36,25 @@ def cards_of(settings: Settings) -> tuple[ModelCard, ModelCard]:
         Misconfigured: a model is not exported into the repository, or not the file that its card names.
     """
     repository = settings.repository_folder
-    return read_card(repository, settings.triton.detector), read_card(repository, settings.triton.embedder)
+    detector, embedder = (named(text) for text in (settings.triton.detector, settings.triton.embedder))
+    return read_card(repository, *detector), read_card(repository, *embedder)
+
+
+def named(text: str) -> tuple[str, int]:
+    """A served model as settings name it: NAME, which is its version 1, or NAME@VERSION.
+
+    Raises:
+        Misconfigured: the version is no number above 0.
+    """
+    name, at, version = text.partition("@")
+    if at and not (version.isdecimal() and int(version) > 0):
+        raise Misconfigured(f"{text!r} names no model: NAME or NAME@VERSION")
+    return name, int(version) if at else 1
 
 
 def labels_file(settings: Settings) -> Path:
     """The detector's labels, one on each line, in the order of its indices."""
-    return settings.repository_folder / settings.triton.detector / LABELS
+    return settings.repository_folder / named(settings.triton.detector)[0] / LABELS
 
 
 def triton_client(settings: Settings, observer: Observer) -> TritonClient:
@@ -111,7 +124,7 @@ def code_bits(settings: Settings) -> int:
     from google.protobuf import text_format
     from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-    path = settings.repository_folder / settings.triton.embedder / CONFIG
+    path = settings.repository_folder / named(settings.triton.embedder)[0] / CONFIG
     try:
         config = text_format.Parse(path.read_text(), ModelConfig())
     except (OSError, text_format.ParseError) as error:

@@ -149,8 +149,12 @@ class Topics(Section):
 
 class Triton(Section):
     address: str = Field(default="", description="host:port of Triton's gRPC; empty: the local stack's server")
-    detector: str = Field(default="ssd_mobilenet_v2", description="model that gives boxes, labels and scores")
-    embedder: str = Field(default="efficientnet_lite0", description="model that gives binary codes")
+    detector: str = Field(
+        default="ssd_mobilenet_v2", description="model that gives boxes, labels and scores: NAME or NAME@VERSION"
+    )
+    embedder: str = Field(
+        default="efficientnet_lite0", description="model that gives binary codes: NAME or NAME@VERSION"
+    )
     repository: Path | None = Field(
         default=None, description="model repository with the cards of the served models; none: triton_models/repository"
     )

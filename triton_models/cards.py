@@ -7,7 +7,7 @@ and the pipeline's fingerprint takes the digest from it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dotstream.errors import Misconfigured
@@ -28,6 +28,9 @@ class ModelCard:
         source: registry, package, version and file that the weights came from.
         source_sha256: of the weights, hexadecimal.
         licence: SPDX identifier of the weights.
+        run: the training that made the weights; empty for published ones.
+        data: what it was trained on; empty where the source says it.
+        metrics: measured before it was exported, by name.
     """
 
     name: str
@@ -37,6 +40,9 @@ class ModelCard:
     source: str
     source_sha256: str
     licence: str
+    run: str = ""
+    data: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -62,3 +68,14 @@ def read_card(repository: Path, name: str, version: int = 1) -> ModelCard:
     if not has_sha256(folder / MODEL_FILE, card.sha256):
         raise Misconfigured(f"{folder / MODEL_FILE} is not the file of its card: run `dotstream models export`")
     return card
+
+
+def read_cards(repository: Path) -> list[ModelCard]:
+    """The cards of every exported version in a repository, by name and version.
+
+    Raises:
+        Misconfigured: a file is not the one of its card.
+    """
+    found = [path.parent for path in repository.glob(f"*/*/{CARD_FILE}") if path.parent.name.isdigit()]
+    places = sorted((folder.parent.name, int(folder.name)) for folder in found)
+    return [read_card(repository, name, version) for name, version in places]

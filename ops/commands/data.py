@@ -56,3 +56,65 @@ def furniture(  # noqa: PLR0917  typer reads the options from the signature
         print(f"  {split}: {built.models.get(split, 0)} models, {counted(count, 'scene')}, {built.boxes[split]} boxes")
     for reason, count in reasons.items():
         print(f"  left out, {reason}: {count} (problems.jsonl)")
+
+
+@prepare.command("fashion-mnist")
+def fashion_mnist(
+    out: Out,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", min=1, help="At most so many of each class.", show_default="all")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """70,000 real product photographs of 10 classes, 28 x 28 pixels, from Debian's dataset-fashion-mnist."""
+    from triton_models.data.fashion_mnist import build
+
+    counts = build(out, per_class, say)
+    if as_json:
+        answer({"folder": str(out), "synthetic": False, "pictures": counts})
+        return
+    print(f"{out}: real photographs, " + ", ".join(f"{count} for {split}" for split, count in counts.items()))
+
+
+@prepare.command()
+def pins(  # noqa: PLR0917  typer reads the options from the signature
+    catalogue: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST...", help="Catalogues, as `publish` takes them.")
+    ],
+    top_queries: Annotated[
+        Path,
+        typer.Option("--top-queries", metavar="FILE", help="A search query on each line, the most frequent first."),
+    ],
+    out: Out,
+    classes: Annotated[int, typer.Option("--classes", min=2, help="Queries to sample as classes.")] = 20_000,
+    top: Annotated[int, typer.Option("--top", min=2, help="Sample from so many of the first queries.")] = 100_000,
+    train: Annotated[int, typer.Option("--train", min=1, help="Training pictures of each class.")] = 50,
+    evaluate: Annotated[int, typer.Option("--evaluate", min=1, help="Evaluation pictures of each class.")] = 5,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Balanced classes from your own pins' annotations, as section 4 of the paper draws them; writes a manifest."""
+    from ops.pin_data import annotated_pins, read_queries
+    from triton_models.data.annotated import Choice, draw
+    from triton_models.data.manifest import MANIFEST_FILE, write_manifest
+    from triton_models.data.problems import counted as counted_problems
+    from triton_models.data.problems import write_problems
+
+    pictures, problems = annotated_pins(catalogue, out / "images")
+    drawn = draw(pictures, read_queries(top_queries), Choice(top, classes, train, evaluate, seed))
+    problems += drawn.problems
+    write_manifest(out / MANIFEST_FILE, drawn.rows)
+    write_problems(out, problems)
+    facts = {
+        "classes": len(drawn.classes),
+        "too_small": len(drawn.too_small),
+        "pictures": len(drawn.rows),
+        "unmatched": drawn.unmatched,
+        "doubled": drawn.doubled,
+        "problems": counted_problems(problems),
+    }
+    if as_json:
+        answer({"folder": str(out), **facts})
+        return
+    for name, value in facts.items():
+        print(f"{name}: {value}")

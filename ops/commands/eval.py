@@ -1,4 +1,4 @@
-"""`dotstream eval detection`: how well detectors find what is in labelled pictures."""
+"""`dotstream eval`: how well detectors find what is in labelled pictures; retrieval and related pins beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.commands.embedder import eval_retrieval
 from ops.commands.eval_discovery import flashlight, lens, objects
 from ops.commands.options import Json, answer, say, settings_of
 from ops.commands.related import eval_related
@@ -28,6 +29,7 @@ def group() -> None:
 app.command("related")(eval_related)
 for command in (flashlight, objects, lens):
     app.command()(command)
+app.command("retrieval")(eval_retrieval)
 
 
 @app.command()

@@ -18,19 +18,24 @@ Repository = Annotated[
 
 @app.command("list")
 def list_models(repository: Repository = None, as_json: Json = False) -> None:
-    """The exported models: version, digest, where the weights came from, and their licence."""
+    """The exported models: version, digest, where the weights came from, their licence, and how they were measured."""
     from dataclasses import asdict
 
-    from triton_models.cards import read_card
-    from triton_models.export import SERVED
+    from dotstream.errors import Misconfigured
+    from triton_models.cards import read_cards
 
     place = repository or settings_of().settings.repository_folder
-    cards = [read_card(place, model.name, model.version) for model in SERVED]
+    cards = read_cards(place)
+    if not cards:
+        raise Misconfigured(f"{place} holds no exported model: run `dotstream models export`")
     if as_json:
         answer([asdict(card) for card in cards])
         return
     for card in cards:
         print(f"{card.label}  {card.sha256[:16]}  {card.licence}  {card.source}")
+        for about in (card.recipe, card.data, ", ".join(f"{name} {value:g}" for name, value in card.metrics.items())):
+            if about:
+                print(f"    {about}")
 
 
 @app.command()
@@ -44,12 +49,41 @@ def fetch() -> None:
 
 
 @app.command()
-def export(repository: Repository = None) -> None:
-    """Make the files that Triton serves, out of the weights; what is there already stays."""
+def export(  # noqa: PLR0917  typer reads the options from the signature
+    name: Annotated[str | None, typer.Argument(help="Embedder to export; none: the models that are packaged.")] = None,
+    repository: Repository = None,
+    weights: Annotated[str, typer.Option("--weights", help="torchvision, package, random, or a file.")] = "default",
+    served_as: Annotated[str | None, typer.Option("--as", metavar="MODEL", help="Name of the served model.")] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option("--calibrate", metavar="DATA", help="Binarise at the medians of these pictures.")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="JSON", help="Output of `eval --json` to keep with the model.")
+    ] = None,
+) -> None:
+    """Make the files that Triton serves; an export that differs from torch is refused.
+
+    Without a name: the packaged detector and embedder; what is there already stays. With one: the next version of it.
+    """
     from triton_models.export import export as export_models
 
     settings = settings_of().settings
-    for card in export_models(repository or settings.repository_folder, settings.cache_folder, say):
+    place = repository or settings.repository_folder
+    if name is not None:
+        from ops.embedders import export_named
+
+        card = export_named(
+            name,
+            place,
+            settings.cache_folder,
+            weights=weights,
+            served_as=served_as,
+            calibrate=calibrate,
+            metrics=metrics,
+        )
+        print(f"{card.label}  {card.sha256[:16]}  {card.recipe}")
+        return
+    for card in export_models(place, settings.cache_folder, say):
         print(f"{card.label}  {card.sha256[:16]}")
 
 

@@ -1,4 +1,4 @@
-"""`dotstream train detector`: trains a model by a configuration file."""
+"""`dotstream train`: trains a detector by a configuration file; embedders and related pins beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ops.commands.embedder import train_embedder
 from ops.commands.options import counted, say, settings_of
 from ops.commands.related import train_related
 
@@ -19,6 +20,7 @@ def group() -> None:
 
 
 app.command("related")(train_related)
+app.command("embedder")(train_embedder)
 
 
 @app.command()

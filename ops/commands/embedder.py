@@ -1,0 +1,120 @@
+"""`dotstream train embedder` and `dotstream eval retrieval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from dotstream.errors import Misconfigured
+from ops.commands.options import Json, say, settings_of
+
+FLOORS_AND_SERVED = ["pixels", "efficientnet_lite0"]
+T = TypeVar("T")
+
+Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="Recipe (TOML); docs/embedders.md shows one.")]
+Data = Annotated[Path, typer.Option("--on", metavar="DATA", help="Manifest, or folder with a subfolder per label.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")]
+
+
+def train_embedder(recipe: Recipe, on: Data, out: Out, resume: Resume = False) -> None:
+    """Fine-tune a classifier on labelled pictures; its layers are then embedders (section 4 of the paper)."""
+    from triton_models.embedders.train import EmbedderRecipe, train
+    from triton_models.training.settings import TrainSettings
+
+    tables = recipe_tables(recipe, "embedder", "training")
+    made = table_of(EmbedderRecipe, tables["embedder"], recipe)
+    settings = table_of(TrainSettings, tables["training"], recipe)
+    cache = settings_of().settings.cache_folder
+    print(train(made, on, settings, out, cache=cache, resume=resume, say=say))
+
+
+def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Manifest, or folder with a subfolder per label.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME[=WEIGHTS]", help="Embedder or `pixels`; may be repeated."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Split of the data; `all` takes every picture.")] = "test",
+    queries: Annotated[int, typer.Option("--queries", min=1, help="Queries; the rest is indexed.")] = 2000,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", min=1, help="Queries of each class, as the paper's 25 on Pascal VOC.")
+    ] = None,
+    most: Annotated[int | None, typer.Option("--most", min=4, help="At most so many pictures, drawn by seed.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides every draw.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures of one pass.")] = 32,
+    noise_plot: Annotated[Path | None, typer.Option("--noise-plot", metavar="PNG", help="Draw Figure 5.")] = None,
+    embedding_plot: Annotated[
+        Path | None, typer.Option("--embedding-plot", metavar="PNG", help="Draw Figure 6.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Precision at 1, 5 and 10 of features and codes, by section 4's protocol, with 95 % bootstrap intervals.
+
+    WEIGHTS is torchvision, package, a file, or the word random; what was used is printed with every result.
+    """
+    from ops.retrieval import draw_embedding, draw_noise, report
+    from triton_models.data.manifest import read_labelled
+    from triton_models.data.problems import counted as counted_problems
+    from triton_models.data.seeds import shuffled
+    from triton_models.retrieval.evaluate import evaluate as run
+    from triton_models.retrieval.features import Asked
+    from triton_models.retrieval.protocol import Protocol
+
+    asked = [Asked.parse(one) for one in model or FLOORS_AND_SERVED]
+    every, problems = read_labelled(source)
+    has_splits = any(picture.split for picture in every)
+    chosen = [picture for picture in every if not has_splits or split in ("all", picture.split)]
+    if most is not None and len(chosen) > most:
+        keep = set(shuffled(seed, [str(picture.path) for picture in chosen], "most")[:most])
+        chosen = [picture for picture in chosen if str(picture.path) in keep]
+    calibration = [picture for picture in every if picture.split == "train"] if split != "all" else []
+    cache = settings_of().settings.cache_folder
+    evaluation = run(
+        chosen, asked, Protocol(queries, per_class, seed), cache=cache, calibration=calibration, batch=batch, say=say
+    )
+    for reason, count in counted_problems([*problems, *evaluation.problems]).items():
+        say(f"left out, {reason}: {count}")
+    if embedding_plot is not None:
+        draw_embedding(embedding_plot, evaluation, asked, seed)
+    plots = draw_noise(noise_plot, evaluation, asked, cache, seed) if noise_plot is not None else {}
+    report(evaluation, source, split if has_splits else "none", plots, len(problems), seed).show(as_json=as_json)
+
+
+def recipe_tables(path: Path, *names: str) -> dict[str, dict[str, Any]]:
+    """The tables of a recipe, which has these and no others.
+
+    Raises:
+        Misconfigured: it cannot be read, or has other tables.
+    """
+    import tomllib
+
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"recipe {path} cannot be read: {error}") from error
+    if set(tables) != set(names) or not all(isinstance(table, dict) for table in tables.values()):
+        raise Misconfigured(
+            f"recipe {path} must have the tables {', '.join(f'[{name}]' for name in names)} and no more"
+        )
+    return tables
+
+
+def table_of(kind: type[T], table: dict[str, Any], path: Path) -> T:
+    """The settings of a recipe's table.
+
+    Raises:
+        Misconfigured: a name is not known or missing, or a value does not fit.
+    """
+    from dataclasses import fields
+
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise Misconfigured(f"recipe {path}: no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+    try:
+        return kind(**table)
+    except TypeError as error:
+        raise Misconfigured(f"recipe {path}: {error}") from error

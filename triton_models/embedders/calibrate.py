@@ -1,0 +1,60 @@
+"""Median thresholds of a layer from a sample of pictures: every bit is then set for half of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dotstream.errors import Misconfigured
+from triton_models.data.manifest import read_labelled
+from triton_models.data.problems import Problem
+from triton_models.data.seeds import shuffled
+from triton_models.embedders.codes import medians
+from triton_models.embedders.pictures import batches
+from triton_models.embedders.weights import Loaded
+
+SAMPLE = 16
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Thresholds, what they were taken from, and a few of the pictures.
+
+    Attributes:
+        thresholds: float32 [d].
+        said: for people.
+        sample: uint8 [n, side, side, 3].
+    """
+
+    thresholds: NDArray[np.float32]
+    said: str
+    sample: NDArray[np.uint8]
+
+
+def calibrated(loaded: Loaded, layer: str, source: Path, count: int, batch: int = 32) -> Calibration:
+    """Takes the medians over at most `count` pictures, of the split "train" where the data has splits.
+
+    Raises:
+        Misconfigured: fewer than two pictures can be used.
+    """
+    pictures, _ = read_labelled(source)
+    if any(picture.split for picture in pictures):
+        pictures = [picture for picture in pictures if picture.split == "train"]
+    by_path = {str(picture.path): picture for picture in pictures}
+    chosen = [by_path[path] for path in shuffled(0, list(by_path), "calibration")[:count]]
+    problems: list[Problem] = []
+    rows: list[NDArray[np.float32]] = []
+    sample: NDArray[np.uint8] | None = None
+    for _, images in batches(chosen, loaded.side, batch, problems):
+        sample = images[:SAMPLE] if sample is None else sample
+        with torch.inference_mode():
+            rows.append(loaded.network.features(torch.from_numpy(images), [layer])[layer].numpy())
+    if sample is None or sum(map(len, rows)) < 2:
+        raise Misconfigured(f"{source}: {len(problems)} of {len(chosen)} pictures cannot be decoded; two are needed")
+    features = np.concatenate(rows)
+    name = "/".join(source.resolve().parts[-2:])
+    return Calibration(medians(features), f"{len(features)} pictures of {name}", sample)

@@ -1,0 +1,190 @@
+"""One training run: steps, logs and checkpoints in a folder of its own.
+
+    RUN/log.csv                  a row for every logged step
+    RUN/checkpoint-STEP.pt       the newest two; a torch file of tensors and plain values, read with `weights_only`
+    RUN/problems.jsonl           what of the data could not be used (written by who reads the data)
+
+What a step trains on depends on the seed and the step alone, and the random state is kept in the checkpoint: on a CPU
+with one thread a run that was cut and goes on gives, bit by bit, what the uncut run gives. A loss or gradient that is
+no number ends the run before it touches the weights, so that the last checkpoint stays good.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dotstream.errors import Misconfigured
+from triton_models.files import write_whole
+from triton_models.training.settings import LossNotFinite, TrainSettings
+
+LOG_FILE = "log.csv"
+KEPT = 2
+
+Say = Callable[[str], None]
+Loss = Callable[[int, torch.device], tuple[Tensor, Mapping[str, float]]]
+"""(step, device) -> the step's loss as a scalar tensor, and what else to log of it."""
+
+
+def device_of(name: str) -> torch.device:
+    """The device of a settings' name.
+
+    Raises:
+        Misconfigured: CUDA is asked for and not there.
+    """
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise Misconfigured("device cuda is asked for, and torch sees none")
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("checkpoint-*.pt"))
+
+
+class Run:
+    """A run over a network.
+
+    Args:
+        network: with its first weights; changed in place.
+        groups: parameter groups of the optimiser, each with its own `lr`.
+        loss: of a step; called under autocast on CUDA.
+        settings: how.
+        folder: of the run.
+        about: plain values that every checkpoint carries, `format` among them; one that goes on must have the same.
+    """
+
+    def __init__(  # noqa: PLR0917  what a run is made of
+        self,
+        network: nn.Module,
+        groups: Sequence[Mapping[str, Any]],
+        loss: Loss,
+        settings: TrainSettings,
+        folder: Path,
+        about: Mapping[str, Any],
+    ) -> None:
+        self._network, self._loss, self._settings, self._folder, self._about = network, loss, settings, folder, about
+        self._device = device_of(settings.device)
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self._network.to(self._device)
+        self._optimizer = torch.optim.SGD(
+            [dict(group) for group in groups],
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+        )
+        self._rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        self._precision = _precision(self._device)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == torch.float16)
+
+    def go(self, *, resume: bool, say: Say) -> Path:
+        """Trains to the end and returns the last checkpoint.
+
+        Raises:
+            Misconfigured: the folder holds a run already and `resume` is not given, or holds none and it is; the
+                checkpoint is of another run.
+            LossNotFinite: see the settings.
+        """
+        first = self._restore() if resume else self._begin()
+        self._network.train()
+        began = time.monotonic()
+        for step in range(first, self._settings.steps):
+            facts = self._step(step)
+            done = step + 1
+            if done % self._settings.log_every == 0 or done == self._settings.steps:
+                speed = (done - first) * self._settings.batch / (time.monotonic() - began)
+                self._log({"step": done, **facts, "pictures_per_s": round(speed, 2)})
+                say(f"step {done} of {self._settings.steps}: loss {facts['loss']:.4f}, {speed:.1f} pictures/s")
+            if done % self._settings.checkpoint_every == 0 or done == self._settings.steps:
+                self._keep(done)
+        return checkpoints_in(self._folder)[-1]
+
+    def _step(self, step: int) -> dict[str, float]:
+        share = self._settings.rate(step)
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * share
+        self._optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            loss, facts = self._loss(step, self._device)
+        self._require(loss, step, "loss")
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimizer)
+        norm = nn.utils.clip_grad_norm_(self._network.parameters(), self._settings.clip)
+        if self._precision != torch.float16:  # there the scaler leaves such a step out and lowers its scale
+            self._require(norm, step, "gradient")
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return {"loss": float(loss.detach()), "learning_rate": self._rates[0] * share, **facts}
+
+    def _require(self, value: Tensor, step: int, what: str) -> None:
+        if bool(torch.isfinite(value).all()):
+            return
+        kept = checkpoints_in(self._folder)
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
+        raise LossNotFinite(f"the {what} of step {step + 1} is no finite number; {last}; lower the learning rate")
+
+    def _begin(self) -> int:
+        if checkpoints_in(self._folder):
+            raise Misconfigured(f"{self._folder} holds a run already: go on with --resume, or name another folder")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / LOG_FILE).unlink(missing_ok=True)
+        torch.manual_seed(self._settings.seed)
+        return 0
+
+    def _restore(self) -> int:
+        kept = checkpoints_in(self._folder)
+        if not kept:
+            raise Misconfigured(f"{self._folder} holds no checkpoint to go on from")
+        state = torch.load(kept[-1], map_location="cpu", weights_only=True)
+        other = [name for name, value in self._about.items() if state.get("about", {}).get(name) != value]
+        if other:
+            raise Misconfigured(f"{kept[-1]} is of another run: {', '.join(other)} differ")
+        self._network.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+        if self._device.type == "cuda" and "device_rng" in state:
+            torch.cuda.set_rng_state(state["device_rng"], self._device)
+        return int(state["step"])
+
+    def _keep(self, step: int) -> None:
+        state = {
+            "format": self._about["format"],
+            "about": dict(self._about),
+            "step": step,
+            "model": {name: value.cpu() for name, value in self._network.state_dict().items()},
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+        if self._device.type == "cuda":
+            state["device_rng"] = torch.cuda.get_rng_state(self._device)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_whole(self._folder / f"checkpoint-{step:08}.pt", buffer.getvalue())
+        for old in checkpoints_in(self._folder)[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        path = self._folder / LOG_FILE
+        new = not path.is_file()
+        with path.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
