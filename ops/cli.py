@@ -33,8 +33,6 @@ COMMANDS = {
     "index": ("index", "app", "Check, rebuild and copy the shards of the index."),
     "models": ("models", "app", "Fetch, export, list and load the models that Triton serves."),
     "data": ("data", "app", "Build data sets to train and to evaluate on."),
-    "train": ("train", "app", "Train embedders and detectors."),
-    "eval": ("eval", "app", "Evaluate embedders and detectors."),
     "topics": ("topics", "app", "Create and check the topics of the stream."),
     "status": ("stack", "status", "Tell whether the local stack is ready, and where its parts are."),
     "bench": ("bench", "bench", "Run a benchmark."),

@@ -19,7 +19,7 @@ class EmbedderSpec:
     """One feature.
 
     Attributes:
-        name: "<architecture>_<layer>", as commands and the model repository name it.
+        name: "<architecture>_<layer>", or the architecture alone where it has one layer; as commands name it.
         architecture: of networks.py.
         layer: the paper's name of the layer.
         dimension: features of a picture.
@@ -58,11 +58,15 @@ _SPECS = (
     _spec("resnet152", "pool5", 2048, "averaged relu"),
     _spec("resnet152", "fc1000", 1000, "linear"),
     EmbedderSpec("efficientnet_lite0", "efficientnet_lite0", "pooled", 1280, 224, "averaged relu"),
+    EmbedderSpec("mobilenet_v2", "mobilenet_v2", "pooled", 1280, 300, "averaged relu"),
 )
 EMBEDDERS = {spec.name: spec for spec in _SPECS}
 """Name -> embedder, in the order of the paper's Table 1. A fine-tuned network's classifier has its own classes."""
 
 ARCHITECTURES = tuple(dict.fromkeys(spec.architecture for spec in _SPECS))
+PACKAGED = ("efficientnet_lite0", "mobilenet_v2")
+"""Architectures whose weights a registry package carries. The second is the packaged detector's trunk: it has no
+classifier and cannot be fine-tuned here, but shows on real weights what becomes of averages that are mostly positive."""
 
 
 def embedder_spec(name: str) -> EmbedderSpec:

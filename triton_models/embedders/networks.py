@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torchvision import models
 
 from dotstream.errors import Misconfigured
+from triton_models.detectors.mobilenet_ssd import MobilenetSsd
+from triton_models.detectors.packaged import packaged_labels
 from triton_models.embedders.catalogue import ARCHITECTURES, specs_of
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -66,6 +68,8 @@ class Network(nn.Module):
             found = self._fully_connected(planes)
         elif self.architecture == "googlenet":
             found = {"loss3": self.body(planes)}
+        elif self.architecture == "mobilenet_v2":
+            found = {"pooled": self.body.maps(image)[TRUNK_END].mean(dim=(2, 3))}
         elif self.architecture == "efficientnet_lite0":
             found = {"pooled": self.body.extract_features(planes).mean(dim=(2, 3))}
         else:
@@ -73,7 +77,13 @@ class Network(nn.Module):
         return {layer: found[layer] for layer in layers}
 
     def classifier(self) -> nn.Linear:
-        """The last layer, which fine-tuning replaces."""
+        """The last layer, which fine-tuning replaces.
+
+        Raises:
+            Misconfigured: the network is no classifier.
+        """
+        if self.architecture not in CLASSIFIER:
+            raise Misconfigured(f"{self.architecture} is no classifier: it cannot be fine-tuned as one")
         layer = self.body.get_submodule(CLASSIFIER[self.architecture])
         assert isinstance(layer, nn.Linear)  # noqa: S101  by construction
         return layer
@@ -97,6 +107,8 @@ class Network(nn.Module):
         return {"pool5": pool5, "fc1000": body.fc(pool5)}
 
 
+TRUNK_END = 1
+"""Which feature map of the packaged detector ends its trunk."""
 CLASSIFIER = {
     "alexnet": "classifier.6",
     "googlenet": "fc",
@@ -111,6 +123,8 @@ CLASSIFIER = {
 def _body(architecture: str, classes: int) -> Any:
     if architecture == "efficientnet_lite0":
         return _efficientnet(classes)
+    if architecture == "mobilenet_v2":
+        return MobilenetSsd(len(packaged_labels()))
     if architecture == "googlenet":
         # The published weights were trained with this further scaling of their input, so it is part of the network.
         return models.googlenet(

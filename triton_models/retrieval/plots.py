@@ -75,7 +75,7 @@ def noise_plot(  # noqa: PLR0917  both sides of the figure
     for axis, (name, distances) in zip(axes, away, strict=True):
         spots = _positions(distances)
         real = spots[: len(features)]
-        axis.scatter(real[:, 0], real[:, 1], c=[colours[label] for label in labels], cmap="nipy_spectral", s=8)
+        axis.scatter(real[:, 0], real[:, 1], c=[colours[label] for label in labels], cmap="turbo", s=8)
         axis.scatter(spots[len(features) :, 0], spots[len(features) :, 1], c="black", s=8)
         axis.set_title(f"{name}: noise told apart in {_separation(distances, len(features)):.2f} of pairs")
         axis.set_xticks([])

