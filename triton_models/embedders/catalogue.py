@@ -66,7 +66,7 @@ EMBEDDERS = {spec.name: spec for spec in _SPECS}
 ARCHITECTURES = tuple(dict.fromkeys(spec.architecture for spec in _SPECS))
 PACKAGED = ("efficientnet_lite0", "mobilenet_v2")
 """Architectures whose weights a registry package carries. The second is the packaged detector's trunk: it has no
-classifier and cannot be fine-tuned here, but shows on real weights what becomes of averages that are mostly positive."""
+classifier and cannot be fine-tuned here, but shows on real weights what becomes of averages of a ReLU."""
 
 
 def embedder_spec(name: str) -> EmbedderSpec:
