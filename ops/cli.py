@@ -22,7 +22,7 @@ COMMANDS = {
     "up": ("stack", "up", "Run the local stack: broker, Triton, workers and API."),
     "demo": ("demo", "demo", "Stream real photographs through a local stack and watch their dots."),
     "publish": ("publish", "publish", "Publish pins from pictures and manifests, saves and engagements from logs."),
-    "work": ("work", "work", "Run one stream worker, of any role: vision, index, dots, saves, tags …"),
+    "work": ("work", "work", "Run one stream worker: vision, index, dots, saves, tags and the other roles."),
     "serve": ("work", "serve", "Run the API and the page."),
     "search": ("search", "search", "Find what looks like a picture or a part of it."),
     "pin": ("pin", "pin", "Tell where a pin is, stage by stage, and why its dots are shown or not."),
