@@ -23,7 +23,7 @@ FILES = (
     *("shard", "code_files", "segments", "segment_format", "layout", "compaction"),
     *("recovery", "staging", "columns", "commit_page", "pages"),
 )
-TESTS = ("formats", "pages", "entries", "crash", "compaction", "snapshot", "shard_content")
+TESTS = ("formats", "pages", "entries", "crash", "compaction", "snapshot", "rebuild", "shard_content", "power_loss")
 LIMIT_S = 900
 ROOT = Path(__file__).parents[1]
 _TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {

@@ -295,6 +295,8 @@ def test_what_is_chosen(tmp_path: Path) -> None:
     assert numbers([32, 24, 32]) == [1]
     assert numbers([10, 10, 32, 20]) == [0, 1]
     assert numbers([16, 16, 12, 4]) == [1, 2, 3]
+    assert numbers([32, 10, 12, 0]) == [1, 2, 3]
+    assert numbers([12, 12, 12, 0]) == [1, 2, 3]
     assert numbers([0, 0, 0]) == [0, 1, 2]
     assert numbers([4] * 7, share=2.0) == []
     assert numbers([4] * 8, share=2.0) == list(range(8))

@@ -176,6 +176,8 @@ def test_a_layout() -> None:
     assert built.pack().hex() == LAYOUT
     assert layout.unpack(bytes.fromhex(LAYOUT)) == built
     assert layout.unpack(None) == Layout()
+    again = built.replaced(SegmentName(4, 5, 10), 3).replaced(SegmentName(0, 2, 11), 4)
+    assert [each.name for each in again.ranges] == [SegmentName(0, 2, 11), SegmentName(4, 5, 10)]
     numbers = [(name.number, spec.capacity) for name, spec in built.files(SPEC, 7)]
     assert numbers == [(0, 16), (1, 16), (2, 2), (4, 16), (6, 16), (7, 16)]
 

@@ -133,7 +133,14 @@ def test_a_pointer_that_names_nothing_is_damaged(tmp_path: Path, content: bytes)
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:
-    for wrong in ({"bits": 12}, {"bits": 0}, {"segment_slots": 7}, {"generation": "Upper"}, {"generation": ""}):
+    for wrong in (
+        {"bits": 12},
+        {"bits": 0},
+        {"segment_slots": 7},
+        {"segment_slots": 0},
+        {"generation": "Upper"},
+        {"generation": ""},
+    ):
         with pytest.raises(ValueError, match=r"multiples of 8|generation's name"):
             open_shard(tmp_path, **wrong)
 
