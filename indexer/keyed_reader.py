@@ -139,12 +139,15 @@ class KeyedReader:
         home: the store's folder, which holds one folder for each partition; it need not exist yet.
         store: what the states hold.
         partitions: of the topic.
+
+    Attributes:
+        followers: one for each partition, in their order.
     """
 
     def __init__(self, home: Path, store: Store, partitions: int) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="dotstream-follow-")
         scratch = Path(self._scratch.name)
-        self._followers = [KeyedFollower(home / str(number), store, number, scratch) for number in range(partitions)]
+        self.followers = [KeyedFollower(home / str(number), store, number, scratch) for number in range(partitions)]
 
     def refresh(self) -> dict[int, int]:
         """Takes in what the writers committed. Cheap when nothing changed; raises as `KeyedFollower.refresh`.
@@ -152,7 +155,7 @@ class KeyedReader:
         Returns:
             Partition -> last applied offset, inclusive; -1 where there is no state.
         """
-        return {number: follower.refresh() for number, follower in enumerate(self._followers)}
+        return {number: follower.refresh() for number, follower in enumerate(self.followers)}
 
     def get(self, family: str, key: bytes) -> bytes | None:
         """The row of one key; None when there is none."""
@@ -165,23 +168,23 @@ class KeyedReader:
         """
         found: dict[bytes, bytes | None] = {}
         for number, owned in self._by_partition(keys, owners or keys).items():
-            database = self._followers[number].database
+            database = self.followers[number].database
             if database is not None:
                 found.update(zip(owned, database.get_many(family, owned), strict=True))
         return [found.get(key) for key in keys]
 
     def durable(self) -> dict[int, int]:
         """Partition -> the writer's durable offset."""
-        return {number: follower.durable() for number, follower in enumerate(self._followers)}
+        return {number: follower.durable() for number, follower in enumerate(self.followers)}
 
     def close(self) -> None:
         """Lets go of the files."""
-        for follower in self._followers:
+        for follower in self.followers:
             follower.close()
         self._scratch.cleanup()
 
     def _by_partition(self, keys: Sequence[bytes], owners: Sequence[bytes]) -> dict[int, list[bytes]]:
         found: dict[int, list[bytes]] = {}
         for key, owner in zip(keys, owners, strict=True):
-            found.setdefault(partition_of(owner, len(self._followers)), []).append(key)
+            found.setdefault(partition_of(owner, len(self.followers)), []).append(key)
         return found
