@@ -139,13 +139,11 @@ class CropsJob:
 
     def plan(self, source: Partition, state: KeyedState, messages: Sequence[Message]) -> Plan:
         votes: dict[str, list[Vote]] = {}
-        poison: list[tuple[Message, Poison]] = []
         for message in messages:
             try:
                 event = check_engagement(message.key, message.value, message.timestamp_ms)
-            except Poison as found:
-                poison.append((message, found))
-                continue
+            except Poison:
+                continue  # the engagements worker dead-letters what cannot be read
             if event.kind == EngagementEvent.KIND_CROP:
                 votes.setdefault(event.pin_id, []).append(vote_of(event, message.timestamp_ms))
         batch = state.database.batch()
@@ -165,7 +163,7 @@ class CropsJob:
             for pin_id in ripe[: CHANGED_MAX - len(self._changed)]:
                 self._changed[source, pin_id] = None
 
-        return Plan(apply, poison=poison)
+        return Plan(apply)
 
     def _agreed(self, votes: Sequence[Vote]) -> list[Agreed]:
         return agreed(votes, people_min=self._settings.people_min, iou_min=self._settings.iou_min)

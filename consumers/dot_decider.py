@@ -85,14 +85,15 @@ class DotDecider:
         cold = decided.index_objects < self._settings.cold_start_objects
         witnesses: dict[str, None] = {}
         for found in record.objects:
-            result = self._neighbours(record, found)
+            result = self.neighbours(record, found)
             decided.watermark.update(result.watermark)
             signals = flashlight_signals(result.hits, self._reader.document_frequency)
             decided.dots.append(self._dot(found, signals, cold=cold))
             witnesses |= dict.fromkeys(h.pin_id for h in itertools.islice(result.hits, self._settings.witnesses))
         decided.witnesses.extend(witnesses)
 
-    def _neighbours(self, record: ObjectRecord, found: DetectedObject) -> SearchResult:
+    def neighbours(self, record: ObjectRecord, found: DetectedObject) -> SearchResult:
+        """What visual search answers for an object of a pin: the results of which its signals are made."""
         started = self._clock.monotonic()
         result = self._reader.search(
             found.codes[0].bits,

@@ -46,13 +46,15 @@ class DotRule:
     """Least values of a dot that is shown; None leaves a signal unasked.
 
     Attributes:
-        score: the detector's, 0..1, always asked for.
+        score: the detector's, 0..1, asked for beside the signals.
+        cold_score: the detector's in cold start, where it is all that is asked for.
         similarity: of the nearest result, 0..1.
         annotation: of the best annotation, 0..ln(1 + N).
         conformity: the largest share of one category, 0..1.
     """
 
-    score: float = 0.7
+    score: float = 0.3
+    cold_score: float = 0.7
     similarity: float | None = None
     annotation: float | None = None
     conformity: float | None = None
@@ -74,11 +76,12 @@ class DotRule:
             score: the detector's.
             signals: of its visual search; None in cold start, where the score alone decides.
         """
-        checks: list[tuple[float, float | None, Dot.Reason]] = [(score, self.score, Dot.REASON_LOW_SCORE)]
-        if signals is not None:
-            checks += [
-                (signals.similarity, self.similarity, Dot.REASON_LOW_SIMILARITY),
-                (signals.annotation_score, self.annotation, Dot.REASON_LOW_ANNOTATION),
-                (signals.category_conformity, self.conformity, Dot.REASON_LOW_CONFORMITY),
-            ]
+        if signals is None:
+            return [] if score >= self.cold_score else [Dot.REASON_LOW_SCORE]
+        checks: list[tuple[float, float | None, Dot.Reason]] = [
+            (score, self.score, Dot.REASON_LOW_SCORE),
+            (signals.similarity, self.similarity, Dot.REASON_LOW_SIMILARITY),
+            (signals.annotation_score, self.annotation, Dot.REASON_LOW_ANNOTATION),
+            (signals.category_conformity, self.conformity, Dot.REASON_LOW_CONFORMITY),
+        ]
         return [reason for value, least, reason in checks if least is not None and value < least]

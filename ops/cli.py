@@ -35,6 +35,7 @@ COMMANDS = {
     "data": ("data", "app", "Build data sets to train and to evaluate on."),
     "topics": ("topics", "app", "Create and check the topics of the stream."),
     "status": ("stack", "status", "Tell whether the local stack is ready, and where its parts are."),
+    "dots": ("dots", "app", "Calibrate the thresholds of dots on labelled data."),
     "bench": ("bench", "bench", "Run a benchmark."),
     "config": ("config", "app", "Check and show the settings."),
 }

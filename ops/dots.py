@@ -8,10 +8,22 @@ from indexer.dot_rule import DotRule
 from ops.settings import Settings
 
 
+def rule_of(settings: Settings) -> DotRule:
+    """The thresholds that are set, all of them."""
+    dots = settings.dots
+    return DotRule(
+        score=dots.score,
+        cold_score=dots.cold_start_score,
+        similarity=dots.similarity,
+        annotation=dots.annotation,
+        conformity=dots.conformity,
+    )
+
+
 def dot_settings(settings: Settings) -> DotSettings:
     """The rule under the preset, and what the signals are made of."""
     dots = settings.dots
-    rule = DotRule(dots.score, dots.similarity, dots.annotation, dots.conformity).under(dots.preset)
+    rule = rule_of(settings).under(dots.preset)
     return DotSettings(rule=rule, neighbours=dots.neighbours, cold_start_objects=dots.cold_start_min_objects)
 
 

@@ -225,13 +225,14 @@ class Dots(Section):
     preset: Preset = Field(
         default="all", description="signals that are asked for, a row of the paper's Table 5 (indexer/dot_rule.py)"
     )
-    score: Share = Field(default=0.7, description="least detector score of a dot, in cold start the only condition")
-    similarity: Share = Field(default=0.65, description="least similarity of the nearest result")
-    annotation: Annotated[float, Field(ge=0)] = Field(default=0.2, description="least score of the best annotation")
-    conformity: Share = Field(default=0.4, description="least share of one category among the results")
+    score: Share = Field(default=0.3, description="least detector score of a dot, beside the preset's signals")
+    similarity: Share = Field(default=0.75, description="least similarity of the nearest result")
+    annotation: Annotated[float, Field(ge=0)] = Field(default=1.1, description="least score of the best annotation")
+    conformity: Share = Field(default=0.5, description="least share of one category among the results")
     cold_start_min_objects: Annotated[int, Field(ge=0)] = Field(
         default=1_000, description="with fewer objects in the index dots are shown by detector score"
     )
+    cold_start_score: Share = Field(default=0.7, description="least detector score of a dot in cold start")
     again_per_s: Annotated[float, Field(ge=0)] = Field(
         default=50.0, description="pins whose dots are decided again in a second, at most, by each worker; 0: none"
     )

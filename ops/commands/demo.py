@@ -39,10 +39,13 @@ def demo(
     """Stream real photographs through a local stack, and watch their dots arrive; Ctrl-C stops everything."""
     begun = time.monotonic()
     loaded = settings_of(api__port=port)
-    if "dots.score" not in loaded.sources:
-        usual = loaded.settings.dots.score
-        loaded = settings_of(api__port=port, dots__score=DEMO_SCORE)
-        say(f"the demonstration shows dots from a detector score of {DEMO_SCORE} on; dots.score is {usual} otherwise")
+    if "dots.cold_start_score" not in loaded.sources:
+        usual = loaded.settings.dots.cold_start_score
+        loaded = settings_of(api__port=port, dots__cold_start_score=DEMO_SCORE)
+        say(
+            f"the demonstration shows dots from a detector score of {DEMO_SCORE} on; "
+            f"dots.cold_start_score is {usual} otherwise"
+        )
     from ops.demo.pictures import chosen, locate
     from ops.demo.tally import Tally
 

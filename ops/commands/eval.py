@@ -1,4 +1,4 @@
-"""`dotstream eval`: how well detectors find what is in labelled pictures; retrieval and related pins beside it."""
+"""`dotstream eval`: how well detectors find what is in labelled pictures; other evaluations beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.commands.dots import measure as dots
 from ops.commands.embedder import eval_retrieval
 from ops.commands.eval_discovery import flashlight, lens, objects
 from ops.commands.options import Json, answer, say, settings_of
@@ -26,6 +27,7 @@ def group() -> None:
     """Measure models on labelled pictures."""
 
 
+app.command("dots")(dots)
 app.command("related")(eval_related)
 for command in (flashlight, objects, lens):
     app.command()(command)

@@ -71,7 +71,7 @@ def check(ledger: DotLedger, records: list[DotRecord]) -> None:
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(records=st.lists(record(), max_size=14), cut=st.integers(0, 14), again=st.integers(0, 14))
 def test_it_holds_what_the_log_says_whatever_the_batches_and_repeats(
     records: list[DotRecord], cut: int, again: int

@@ -259,7 +259,7 @@ def test_an_index_that_lacks_what_was_decided_puts_the_pin_off_and_holds_up_no_o
     assert stage.counted("not now") > 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     faults=st.dictionaries(
         st.integers(5, 80), st.sampled_from(["open", "poll", "before commit", "after commit"]), max_size=6

@@ -10,7 +10,7 @@ from indexer.dot_rule import PRESETS, DotRule, Preset
 from indexer.records_pb2 import Dot
 from indexer.signals import Signals
 
-RULE = DotRule(score=0.7, similarity=0.6, annotation=1.5, conformity=0.8)
+RULE = DotRule(score=0.7, cold_score=0.8, similarity=0.6, annotation=1.5, conformity=0.8)
 GOOD, BAD = Signals(0.6, 1.5, 0.8), Signals(0.59, 1.49, 0.79)
 ASKED: dict[Preset, str] = {
     "none": "",
@@ -42,5 +42,5 @@ def test_a_dot_fails_by_exactly_the_signals_that_are_low_and_asked_for(preset: P
 
 
 def test_in_cold_start_the_score_alone_is_asked_for() -> None:
-    assert RULE.failed(0.7, None) == []
-    assert RULE.failed(0.69, None) == [Dot.REASON_LOW_SCORE]
+    assert RULE.failed(0.8, None) == []
+    assert RULE.failed(0.79, None) == [Dot.REASON_LOW_SCORE]

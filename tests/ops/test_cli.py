@@ -23,7 +23,9 @@ from ops.settings import load
 from tests.ops.test_supervisor import until
 
 
-def dotstream(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def dotstream(
+    *arguments: object, cwd: Path, env: dict[str, str] | None = None, limit_s: float = 60
+) -> subprocess.CompletedProcess[str]:
     """Runs the command as a user does."""
     import os
 
@@ -32,7 +34,7 @@ def dotstream(*arguments: object, cwd: Path, env: dict[str, str] | None = None) 
     return subprocess.run(
         [sys.executable, "-m", "ops.cli", *map(str, arguments)],
         cwd=cwd, env={**clean, "PYTHONPATH": str(root), **(env or {})},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=limit_s,
     )  # fmt: skip
 
 

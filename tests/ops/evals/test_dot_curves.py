@@ -1,0 +1,128 @@
+"""The arithmetic of the dots' evaluation, held against plain loops."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.dot_rule import PRESETS, SIGNALS, DotRule
+from indexer.signals import Signals
+from ops.evals.dot_curves import Grid, Table, auc, curve, wilson
+from ops.evals.dot_judge import Judged
+from ops.evals.dots import at_kept, distributions, propose
+
+share = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
+detections = st.lists(
+    st.builds(
+        Judged,
+        pin_id=st.sampled_from([f"pin-{n}" for n in range(8)]),
+        score=share,
+        signals=st.builds(Signals, share, share, share),
+        located=st.sampled_from([True, True, False, None]),
+        relevant=share,
+    ),
+    max_size=25,
+)
+PINS = [f"pin-{n}" for n in range(10)]
+
+
+def plain(judged: Sequence[Judged], rule: DotRule) -> tuple[int, int, int]:
+    """(shown, right, covered) by loops."""
+    shown = [one for one in judged if not rule.failed(one.score, one.signals)]
+    return len(shown), sum(one.right for one in shown), len({one.pin_id for one in shown})
+
+
+@settings(max_examples=100, deadline=None)
+@given(judged=detections, preset=st.sampled_from(PRESETS), score=share)
+def test_an_outcome_is_what_counting_gives_and_halves_are_a_partition(
+    judged: list[Judged], preset: str, score: float
+) -> None:
+    table = Table(judged, PINS)
+    rule = DotRule(score=score, similarity=0.5, annotation=0.5, conformity=0.5).under(preset)  # type: ignore[arg-type]
+    outcome = table.outcome(table.shown(rule))
+    assert (outcome.shown, outcome.right, outcome.covered) == plain(judged, rule)
+    assert outcome.coverage == outcome.covered / 10
+    halves = [table.half(number) for number in (0, 1)]
+    assert sorted([*halves[0].pins, *halves[1].pins]) == PINS
+    assert sum(len(half.judged) for half in halves) == len(judged)
+
+
+@settings(max_examples=60, deadline=None)
+@given(judged=detections, preset=st.sampled_from(PRESETS), precision=share)
+def test_the_best_rule_shows_most_right_dots_among_those_that_are_precise_enough(
+    judged: list[Judged], preset: str, precision: float
+) -> None:
+    table = Table(judged, PINS)
+    names = SIGNALS[preset]  # type: ignore[index]
+    grid = Grid(table, preset, score=0.25)  # type: ignore[arg-type]
+    best = grid.best(precision, shown_min=2)
+    counts = []
+    for values in itertools.product((0.0, 0.25, 0.5, 0.75, 1.0), repeat=len(names)):
+        shown, right, _ = plain(judged, DotRule(score=0.25, **dict(zip(names, values, strict=True))))
+        if shown >= 2 and right >= precision * shown:
+            counts.append(right)
+    if best is None:
+        return
+    shown, right, _ = plain(judged, best)
+    assert shown >= 2
+    assert right >= precision * shown
+    assert right <= max(counts)
+
+
+def test_the_chance_that_right_is_above_wrong() -> None:
+    random = np.random.default_rng(3)
+    values, right = random.integers(0, 6, 60).astype(float), random.random(60) < 0.4
+    pairs = [(a > b) + 0.5 * (a == b) for a in values[right] for b in values[~right]]
+    assert auc(values, right) == pytest.approx(np.mean(pairs))
+    assert math.isnan(auc(values, np.ones(60, bool)))
+
+
+def test_the_interval_of_a_share() -> None:
+    low, high = wilson(8, 10)
+    assert low == pytest.approx(0.490, abs=1e-3)  # from tables
+    assert high == pytest.approx(0.943, abs=1e-3)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def separable(count: int = 400) -> Table:
+    """Right detections have high similarity and conformity; the annotation score says nothing."""
+    random = np.random.default_rng(1)
+    judged = []
+    for number in range(count):
+        right = bool(random.random() < 0.5)
+        signals = Signals(
+            similarity=float(random.normal(0.8 if right else 0.6, 0.05)),
+            annotation_score=float(random.random()),
+            category_conformity=float(random.normal(0.9 if right else 0.5, 0.1)),
+        )
+        judged.append(Judged(f"pin-{number}", 0.9, signals, True, 1.0 if right else 0.0))
+    return Table(judged, [one.pin_id for one in judged])
+
+
+def test_thresholds_that_are_proposed_hold_on_pins_that_they_were_not_chosen_on() -> None:
+    table = separable()
+    found = {one.preset: one for one in propose(table, 0.95, 0.3)}
+    assert found["annotation"].rule is None
+    best = found["all"]
+    assert best.rule is not None
+    assert best.outcome is not None
+    assert best.held_out is not None
+    assert best.outcome.precision >= 0.95
+    assert best.held_out.precision >= 0.9
+    assert best.held_out.kept > 0.9
+    visual = curve(table, "visual", 0.3, [0.9, 0.95])
+    top = at_kept(visual, 0.8)
+    assert top is not None
+    assert top.precision >= 0.9
+
+
+def test_the_spread_of_signals_is_told_for_right_and_wrong() -> None:
+    spread = distributions(separable())
+    assert spread["similarity"]["right"][2] > spread["similarity"]["wrong"][4]
+    assert set(spread) == {"score", "similarity", "annotation", "conformity"}
