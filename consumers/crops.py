@@ -49,6 +49,7 @@ FAMILIES = ("votes", "ripe", "pictures")
 LAYOUT = 1
 _PICTURE = struct.Struct(f">{SHA256_BYTES}sq")
 CHANGED_MAX = 10_000
+LABEL = "Object"
 
 
 def crop_store(generation: str) -> Store:
@@ -278,7 +279,7 @@ class CropsJob:
     def _with(self, record: ObjectRecord, boxes: Sequence[Agreed], codes: Sequence[bytes]) -> ObjectRecord:
         """The record with these objects behind its own.
 
-        An object from crops has the score n / (n + 1) for n people, and no label.
+        An object from crops has the score n / (n + 1) for n people, and the label `LABEL`: nobody said what it is.
         """
         again = ObjectRecord()
         again.CopyFrom(record)
@@ -287,7 +288,7 @@ class CropsJob:
         for number, (one, code) in enumerate(zip(boxes, codes, strict=True), first):
             x0, y0, x1, y1 = one.box
             item = again.objects.add(
-                index=number, score=one.people / (one.people + 1), source=DetectedObject.SOURCE_CROPS
+                index=number, label=LABEL, score=one.people / (one.people + 1), source=DetectedObject.SOURCE_CROPS
             )
             item.box.CopyFrom(BoxMessage(x0=x0, y0=y0, x1=x1, y1=y1))
             item.codes.append(Code(feature=self._feature, bits=code))

@@ -111,8 +111,7 @@ class DotsAgain:
 
     def _turn(self, partitions: Sequence[int]) -> Sequence[Output]:
         read = self._follow()
-        for partition in partitions:
-            self._metrics.coverage(partition, self._ledger.coverage(partition))
+        self._metrics.coverage({partition: self._ledger.coverage(partition) for partition in partitions})
         if read == READ_MAX:
             self._rest(0.0)
             return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -72,6 +73,7 @@ class WorkerMetrics:
             "partition",
             "outcome",
         )
+        self._covered: set[int] = set()
         self._again = counter(
             "dots_decided_again",
             "Pins whose dots were decided again, by what made them due; `not now`: put off.",
@@ -117,10 +119,15 @@ class WorkerMetrics:
         self._state_offsets.labels(self.role, topic, str(partition), "applied").set(applied)
         self._state_offsets.labels(self.role, topic, str(partition), "durable").set(durable)
 
-    def coverage(self, partition: int, pins: dict[str, int]) -> None:
-        """What the dots of a partition's pins came to (consumers/dot_ledger.py)."""
-        for outcome in DOT_OUTCOMES:
-            self._coverage.labels(self.role, str(partition), outcome).set(pins.get(outcome, 0))
+    def coverage(self, pins: Mapping[int, Mapping[str, int]]) -> None:
+        """Partition -> outcome -> pins (consumers/dot_ledger.py); other partitions are another worker's to tell of."""
+        for partition in self._covered - pins.keys():
+            for outcome in DOT_OUTCOMES:
+                self._coverage.remove(self.role, str(partition), outcome)
+        self._covered = set(pins)
+        for partition, counts in pins.items():
+            for outcome in DOT_OUTCOMES:
+                self._coverage.labels(self.role, str(partition), outcome).set(counts.get(outcome, 0))
 
     def decided_again(self, trigger: str) -> None:
         self._again.labels(self.role, trigger).inc()

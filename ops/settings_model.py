@@ -223,7 +223,8 @@ class Dots(Section):
     batch_max: Count = Field(default=64, description="object records decided on in one transaction")
     neighbours: Count = Field(default=25, description="results of which the signals are made")
     preset: Preset = Field(
-        default="all", description="signals that are asked for, a row of the paper's Table 5 (indexer/dot_rule.py)"
+        default="visual-annotation",
+        description="signals that are asked for, a row of the paper's Table 5 (indexer/dot_rule.py)",
     )
     score: Share = Field(default=0.3, description="least detector score of a dot, beside the preset's signals")
     similarity: Share = Field(default=0.75, description="least similarity of the nearest result")

@@ -60,7 +60,7 @@ def draw(
                 label=f"{preset}, as set",
             )  # fmt: skip
     axes.set(xlabel="coverage: share of pins with a shown dot", ylabel="precision of shown dots", title=title)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0.4, 1.02)
     axes.set_xlim(0, None)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)

@@ -17,7 +17,7 @@ from consumers.dot_decider import DotDecider, DotSettings
 from consumers.dot_ledger import DotLedger
 from consumers.dots import Deciding, DotsProcessor, Standing
 from consumers.dots_again import AgainSettings, DotsAgain, next_decision
-from consumers.metrics import WorkerMetrics
+from consumers.metrics import DOT_OUTCOMES, WorkerMetrics
 from consumers.ports import LogBroken, Output
 from consumers.runtime import RuntimeSettings, Worker
 from consumers.window import Backoff
@@ -58,7 +58,7 @@ class Stage:
             shutil.rmtree(self.folder / "ledger")
         self.ledgers = [DotLedger(self.folder / "ledger")]
         self.registry = CollectorRegistry()
-        metrics = WorkerMetrics("dots", self.registry)
+        metrics = self.metrics = WorkerMetrics("dots", self.registry)
         reader, clock = self.place.reader, self.clock
         decider = DotDecider(reader, self.dots, generation="g1", clock=clock, metrics=metrics)
         deciding = Deciding(
@@ -314,3 +314,20 @@ def test_numbers_of_a_revision_stay_below_the_next_ones() -> None:
     assert next_decision(known, record, 1) == 65_537
     known.decision = 3 * 65_536 + 1
     assert next_decision(known, record, 1) is None
+
+
+def test_coverage_is_told_by_outcome_and_only_of_the_workers_own_partitions(stage: Stage) -> None:
+    stage.publish(*[record_of(f"near-{n}", flipped=n) for n in range(4)], record_of("unsure", seed=9, score=0.1))
+    stage.run(3)
+
+    def told(outcome: str) -> float | None:
+        labels = {"role": "dots", "partition": "0", "outcome": outcome}
+        return stage.registry.get_sample_value("dotstream_dot_pins", labels)
+
+    last = {pin: each[-1] for pin, each in stage.decisions().items()}
+    shown = sum(any(dot.shown for dot in record.dots) for record in last.values())
+    assert told("signals") == shown
+    assert told("low_score") == 1
+    assert sum(told(outcome) or 0 for outcome in DOT_OUTCOMES) == len(last)
+    stage.metrics.coverage({})
+    assert told("signals") is None
