@@ -9,15 +9,16 @@ moves no state, and is rebuilt by reading it again. One RocksDB per worker slot.
     b"d" + pin                                   -> p u32 | DotRecord; a deleted one stays as the mark of the delete
     b"w" + length u16 + witness + pin            -> b""; the pin's dots rest on the witness
     b"q" + p u32 + epoch u64 + objects u64 + pin -> b""; live pins by epoch, then by the index's size when decided
+    b"g" + pin                                   -> b""; deleted pins
     b"t" + p u32 + pin                           -> b""; live pins of whose witnesses one is deleted now
     b"c" + p u32 + outcome                       -> u64, live pins with this outcome (see `outcome_of`)
 
 How a batch is folded in, so that a crash at any point is mended by reading the same records again:
 
     1. of each pin the record that wins by (version, deleted, epoch, decision) replaces the one before, with its
-       entries under w, q and c: one write
-    2. for every pin that was touched, and every pin that rests on one, the mark under t is set or cleared by what
-       is stored now, and the positions move: one write
+       entries under w, q, g and c: one write
+    2. for every pin that was read, and every pin that rests on one whose delete was read or taken back, the mark under
+       t is set or cleared by what is stored now, and the positions move: one write
 """
 
 from __future__ import annotations
@@ -112,9 +113,9 @@ class DotLedger:
 
     def fold(self, records: Sequence[Logged], positions: Mapping[int, int]) -> int:
         """Takes records in, by the two steps above. Returns how many could not be read and were left out."""
-        touched, unreadable = self._winners(records)
+        read, turned, unreadable = self._winners(records)
         batch = WriteBatch(raw_mode=True)
-        for partition, record in self._resting_on(touched):
+        for partition, record in self._to_mark(read, turned):
             key = b"t" + _U32.pack(partition) + record.pin_id.encode()
             if self._is_bereft(record):
                 batch.put(key, b"")
@@ -141,8 +142,11 @@ class DotLedger:
 
     # Step 1.
 
-    def _winners(self, records: Sequence[Logged]) -> tuple[list[str], int]:
-        """Writes the winners; returns the pins that were touched, which those of equal order are as well."""
+    def _winners(self, records: Sequence[Logged]) -> tuple[list[str], list[str], int]:
+        """Writes the winners.
+
+        Returns: the pins that were read, those that are deleted now or were before, and how many were unreadable.
+        """
         before: dict[str, Known | None] = {}
         after: dict[str, Known | None] = {}
         unreadable = 0
@@ -169,26 +173,28 @@ class DotLedger:
             batch.put(key, _U64.pack((_U64.unpack(value)[0] if value else 0) + change))
         with _edge():
             self._db.write(batch)
-        return list(after), unreadable
+        turned = [pin_id for pin_id in after if _is_gone(before[pin_id]) or _is_gone(after[pin_id])]
+        return list(after), turned, unreadable
 
     # Step 2.
 
-    def _resting_on(self, pins: Iterable[str]) -> Iterator[Known]:
-        """Each of these pins, and every pin that rests on one of them, once; a forgotten one is passed over."""
-        seen: set[str] = set()
-        for pin_id in pins:
+    def _to_mark(self, read: Sequence[str], turned: Iterable[str]) -> Iterator[Known]:
+        """The pins that were read and those that rest on turned ones, each once; a forgotten one is passed over."""
+        pins = dict.fromkeys(read)
+        for pin_id in turned:
             prefix = _witnessed(pin_id)
-            for each in (pin_id, *(key[len(prefix) :].decode() for key, _ in self._scan(prefix))):
-                known = None if each in seen else self._get(each)
-                seen.add(each)
-                if known is not None:
-                    yield known
+            pins |= dict.fromkeys(key[len(prefix) :].decode() for key, _ in self._scan(prefix))
+        for pin_id in pins:
+            known = self._get(pin_id)
+            if known is not None:
+                yield known
 
     def _is_bereft(self, record: DotRecord) -> bool:
-        if record.deleted:
+        if record.deleted or not record.witnesses:
             return False
-        known = (self.get(witness) for witness in record.witnesses)
-        return any(witness is not None and witness.deleted for witness in known)
+        with _edge():
+            found = self._db.get([b"g" + witness.encode() for witness in record.witnesses])
+        return any(value is not None for value in found or ())
 
     # The edge to RocksDB.
 
@@ -246,11 +252,15 @@ def _replace(batch: WriteBatch, counts: Counter[bytes], pin_id: str, before: Kno
 
 
 def _entries(partition: int, record: DotRecord) -> list[bytes]:
-    """The keys under w and q of a live record."""
+    """The keys under w and q of a live record, under g of a deleted one."""
     if record.deleted:
-        return []
+        return [b"g" + record.pin_id.encode()]
     rests = [_witnessed(witness) + record.pin_id.encode() for witness in record.witnesses]
     return [*rests, _queued(partition, record.epoch, record.index_objects, record.pin_id)]
+
+
+def _is_gone(known: Known | None) -> bool:
+    return known is not None and known[1].deleted
 
 
 def _count(counts: Counter[bytes], known: Known, change: int) -> None:

@@ -60,7 +60,8 @@ def draw(
                 label=f"{preset}, as set",
             )  # fmt: skip
     axes.set(xlabel="coverage: share of pins with a shown dot", ylabel="precision of shown dots", title=title)
-    axes.set_ylim(0.4, 1.02)
+    low = min(one.precision for one in (*shown, *present.values()) if one.shown) if shown else 0.0
+    axes.set_ylim(max(0.0, low - 0.1), 1.02)
     axes.set_xlim(0, None)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, ncols=2)
