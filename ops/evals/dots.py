@@ -52,7 +52,8 @@ def of_scenes(data: Path, split: str, categories: str, most: int | None) -> Evid
         raise Misconfigured(f"categories are made of {' or '.join(CATEGORIES)}s, not of {categories!r}")
     scenes = read_scenes(data, split, most)
     say(f"{len(scenes)} scenes go through a private stack")
-    with filled(scene.event(categories) for scene in scenes) as stack:
+    pictures = data if data.is_dir() else data.parent
+    with filled((scene.event(categories) for scene in scenes), pictures) as stack:
         say("judging every detection over the whole index")
         judged = judge_scenes(stack.reader, _decider(stack.settings, stack.reader), scenes)
         conditions = {

@@ -41,17 +41,19 @@ class Filled:
 
 
 @contextmanager
-def filled(events: Iterable[PinEvent]) -> Iterator[Filled]:
+def filled(events: Iterable[PinEvent], pictures: Path) -> Iterator[Filled]:
     """Runs broker, Triton and workers in a temporary folder, publishes the pins and waits for all of them.
 
     Args:
         events: read as they are published.
+        pictures: folder below which pictures lie that are too large for an event.
 
     Raises:
         Unavailable: pins stopped to arrive.
     """
     with tempfile.TemporaryDirectory(prefix="dotstream-eval-") as folder, ExitStack() as owned:
-        loaded = settings_of(data=Path(folder), api__port=0)
+        reads = {"fetch__schemes": ("https", "file"), "fetch__file_roots": (str(pictures.resolve()),)}
+        loaded = settings_of(data=Path(folder), api__port=0, **reads)
         stack = owned.enter_context(local_stack(loaded, progress=say))
         stop = threading.Event()
         stack.start(stop)

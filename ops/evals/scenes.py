@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dotstream.errors import Misconfigured
 from producers.events_pb2 import PinEvent
+from producers.rows import image_of
 
 ANNOTATIONS = "annotations.json"
 IMAGES = "images"
@@ -47,6 +48,9 @@ class Scene:
 
         Args:
             categories: whether the pin's categories are the `group`s or the `label`s of its objects.
+
+        Raises:
+            Poison: the picture cannot be read.
         """
         names = self.groups if categories == "group" else self.labels
         areas = np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)
@@ -57,7 +61,7 @@ class Scene:
             pin_id=self.pin_id,
             kind=PinEvent.KIND_CREATED,
             version=1,
-            image=PinEvent.Image(inline=self.path.read_bytes()),
+            image=image_of(self.path.name, self.path.parent),
             annotations=sorted(set(self.labels)),
             category_weights=dict(weights),
             event_time=1,
