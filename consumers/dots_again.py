@@ -38,7 +38,7 @@ from producers.whole_topic import WholeTopic
 log = logging.getLogger(__name__)
 
 READ_MAX = 250  # of the topic in one turn, about 40 ms
-LEVEL_S = 0.01  # until the ledger is asked again whether it has read what was just committed
+LEVEL_S = 0.05  # until the ledger is asked again whether it has read what was just committed
 
 
 @dataclass(frozen=True, slots=True)
