@@ -11,13 +11,14 @@ export function cardNode(card, fresh) {
   const framed = frame(pin.image_width, pin.image_height);
   const state = hasDots(card) ? count(shown.length, "dot") : "waiting for dots";
   const after = eventToDot(card);
+  const spoken = [name(pin), state, after === null ? null : `${duration(after)} after the event`].filter(Boolean).join(", ");
   const dots = shown.map((dot) => at(h("span", { class: "card-dot", "aria-hidden": "true" }), framed.x(dot.x), framed.y(dot.y)));
   return h(
     "li",
     { class: fresh ? "card fresh" : "card", "data-pin": pin.pin_id, vars: { "--aspect": framed.aspect } },
     h(
       "a",
-      { href: pinAt(pin.pin_id), "aria-label": `${name(pin)}, ${state}` },
+      { href: pinAt(pin.pin_id), "aria-label": spoken },
       h("div", { class: "scene" }, h("img", { src: picture(pin.pin_id, 480), alt: "", loading: "lazy", decoding: "async" }), dots),
       h(
         "div",

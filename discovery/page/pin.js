@@ -53,7 +53,7 @@ export class PinView {
     }
     if (subject) this.choose(subject);
     else if (!same || this.subject) this.rest();
-    if (!same && !subject) this.sheet.focus();
+    if (!same) this.sheet.focus();
   }
 
   // The pin or its dots came or changed while it is open.

@@ -172,7 +172,7 @@ export class Results {
     this.title.textContent = `Like this ${this.name}`;
     const full = results.length >= this.size;
     const parts = [
-      `${count(results.length, mode.one)}${this.chosen.length ? ` with “${this.chosen.join("”, “")}”` : ""}, ${mode.order ?? "most similar first"}`,
+      `${count(results.length, mode.one)}${this.chosen.length ? ` with “${this.chosen.join("”, “")}”` : ""}, ${mode.order ?? "best first"}`,
       PARTIAL[partial],
     ];
     this.note.textContent = parts.filter(Boolean).join("; ");

@@ -123,9 +123,7 @@ def test_the_box_moves_and_grows_by_keyboard_and_says_so(opened: Open, address: 
             page.keyboard.press("Shift+ArrowLeft")
             page.keyboard.press("Shift+ArrowDown")
         expect(cropper).to_have_accessible_name(re.compile("25 % wide, 45 % high, 4 % from the left"))
-        expect(page.locator("#pin .results-panel .results-note")).to_have_text(
-            re.compile(r"^\d results, most similar first$")
-        )
+        expect(page.locator("#pin .results-panel .results-note")).to_have_text(re.compile(r"^\d results, best first$"))
         assert page.locator("#pin .results-panel .results-note").get_attribute("role") == "status"
 
 
@@ -176,7 +174,7 @@ def test_triton_away_is_said_and_recovered_from(opened: Open, address: str, stag
 def test_products_are_marked_curated_or_visual(opened: Open, address: str) -> None:
     with opened(address, at="#/pin/red-dotted/0") as page:
         page.locator("#pin .modes").get_by_text("Shop").click()
-        expect(page.get_by_text("4 products, most similar first")).to_be_visible()
+        expect(page.get_by_text("4 products, best first")).to_be_visible()
         badges = page.locator("#pin .results-panel .badge")
         expect(badges.first).to_have_text("Curated")
         expect(first(page).get_by_role("link").first).to_have_accessible_name(re.compile("Title of blue-1: Curated, "))
@@ -192,7 +190,7 @@ def test_chips_narrow_the_search_down_and_add_up(opened: Open, address: str, siz
         results = page.locator("#pin .results-panel .result")
         chips.get_by_role("button", name="crimson").click()
         expect(results).to_have_count(2)
-        expect(page.get_by_text("2 results with “crimson”, most similar first")).to_be_visible()
+        expect(page.get_by_text("2 results with “crimson”, best first")).to_be_visible()
         chosen = chips.get_by_role("button", name="crimson")
         expect(chosen).to_have_attribute("aria-pressed", "true")
         expect(chosen).to_be_focused()

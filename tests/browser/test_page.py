@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from discovery.api import PAGE
 from discovery.server import free_port
+from indexer.cooccurrence import Together
 from tests.browser.conftest import Open
 from tests.discovery.serving import serving
 from tests.discovery.stage import Stage, patch
@@ -50,7 +51,7 @@ def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stag
     expect(dialog.get_by_role("heading", name="Like this patch")).to_be_visible()
     scenes = dialog.locator(".results-panel .result")
     dialog.get_by_role("radio", name="Scenes").check(force=True)
-    expect(dialog.get_by_text("3 scenes, most similar first")).to_be_visible()
+    expect(dialog.get_by_text("3 scenes, best first")).to_be_visible()
     expect(scenes).to_have_count(3)
     expect(scenes.first.get_by_role("link")).to_have_accessible_name(re.compile(r"Title of red-1: Patch, \d+% similar"))
     scene, box = scenes.first.locator(".scene").bounding_box(), scenes.first.locator(".box").bounding_box()
@@ -60,7 +61,7 @@ def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stag
     page.wait_for_function("() => document.querySelector('.results-panel .result img').naturalWidth > 0")
     dialog.get_by_role("button", name="crimson").click()
     expect(scenes).to_have_count(1)
-    expect(dialog.get_by_text("1 scene with “crimson”, most similar first")).to_be_visible()
+    expect(dialog.get_by_text("1 scene with “crimson”, best first")).to_be_visible()
     scenes.first.get_by_role("link").click()
     expect(page.get_by_role("dialog", name="Title of red-1")).to_be_visible()
     page.go_back()
@@ -130,6 +131,11 @@ def test_related_pins_stand_below(page: Page, stage: Stage) -> None:
     expect(related).to_contain_text("Nobody has kept these together with it yet; they look alike")
     related.get_by_role("link", name=re.compile("Title of orange-2")).click()
     expect(page.get_by_role("dialog", name="Title of orange-2")).to_be_visible()
+    stage.together.of["blue-3"] = [Together("red-1", 2.0, 2)]
+    page.evaluate("location.hash = '#/pin/blue-3'")
+    related = page.get_by_role("dialog", name="Title of blue-3").get_by_role("region", name="Related pins")
+    expect(related).to_contain_text("People keep these on the same boards")
+    expect(related.get_by_role("link", name=re.compile("Title of red-1: .*on 2 boards with it"))).to_be_visible()
 
 
 def test_an_api_that_is_away_is_said_and_recovered_from(opened: Open, tmp_path: Path) -> None:
