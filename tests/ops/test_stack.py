@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from ops.local.stack import ROLES
 from producers.events_pb2 import EngagementEvent, EventBox, PinEvent
 from producers.kafka import KafkaConnection
 from producers.publisher import Publisher
@@ -78,7 +79,7 @@ def processes(facts: dict[str, Any]) -> list[int]:
 def test_up_runs_everything_and_leaves_nothing(up: Up, tmp_path: Path) -> None:
     facts = up.start()
     started = processes(facts)
-    assert len(started) == 9
+    assert len(started) == 3 + len(ROLES)  # broker, Triton, API
     assert (facts["prefix"], facts["generation"]) == ("", "g1")
     assert facts["file_roots"] == [str(Path.home()), str(ROOT)]
     status = dotstream("status", "--json", "--data", up.data, cwd=tmp_path)
