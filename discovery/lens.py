@@ -23,7 +23,7 @@ from discovery.ports import Found, Hit, Index, Sight
 from discovery.rerank import Ranked, Weights
 from discovery.search import untimed
 from discovery.subjects import Query, Subject, seen_subject
-from discovery.understanding import NEIGHBOURS, Understanding, understand
+from discovery.understanding import NEIGHBOURS, OBJECTS, Understanding, understand
 from dotstream.errors import Retryable
 from indexer.errors import SearchTimeout
 from indexer.records import top_category
@@ -123,9 +123,9 @@ class Lens:
         return LensAnswer(results, known, sources, watermark, bool(troubles))
 
     def _understood(self, sight: Sight, deadline: float) -> Understanding:
-        """Neighbours of the whole picture and of its object vote together."""
+        """Neighbours of the whole picture and of its objects vote together, each pin at its nearest."""
         hits: list[Hit] = []
-        for code in {sight.code, seen_subject("flashlight", sight).code or sight.code}:
+        for code in (sight.code, *(seen.code for seen in sight.objects[:OBJECTS])):
             subject = Subject(Query(None, None, None, None, None, True), code)
             hits += self._nearest(subject, NEIGHBOURS, "all", Filters(), deadline=deadline)
         hits.sort(key=lambda hit: (hit.distance, hit.pin_id))

@@ -3,12 +3,14 @@
 The picture is looked at as the stream looks at pins: objects, codes, salient colours. Its annotations and categories
 are those of its visual neighbours, each pin with a vote that grows with its likeness. Over pins with similarities s,
 
-    v(i)          = max(0, s(i) - FLOOR) / (1 - FLOOR)          a pin no nearer than chance says nothing
+    v(i)          = (max(0, s(i) - FLOOR) / (1 - FLOOR)) ^ 3    a pin no nearer than chance says nothing
     confidence(a) = sum of v over the pins that carry a / (sum of v + PRIOR)                        0..1
     category(c)   = sum of v(i) * share of c in pin i / (sum of v + PRIOR)                          0..1
 
-so that an annotation is certain only when many near pins agree. The floor and the prior are ours; the paper names the
-features and no formula.
+so that an annotation is certain only when near pins agree, and few weak votes are no certainty. Neighbours are those of
+the whole picture and of its most certain objects, because a scene's objects are seldom all in one other scene. Floor,
+power and prior are ours, chosen on labelled scenes (docs/results/discovery.md); the paper names the features and no
+formula.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from discovery.ports import Hit, Sight
 from indexer.signals import DocumentFrequency, by_pin
 
 FLOOR = 0.6
-PRIOR = 0.5
+PRIOR = 0.1
+POWER = 3
+OBJECTS = 4
 NEIGHBOURS = 40
 MAX_ANNOTATIONS = 12
 MAX_CATEGORIES = 8
@@ -74,7 +78,7 @@ class Understanding:
 def understand(sight: Sight, neighbours: Sequence[Hit], document_frequency: DocumentFrequency) -> Understanding:
     """What a picture is about, from its nearest codes."""
     pins = by_pin(neighbours)
-    votes = [max(0.0, hit.similarity - FLOOR) / (1 - FLOOR) for hit in pins]
+    votes = [(max(0.0, hit.similarity - FLOOR) / (1 - FLOOR)) ** POWER for hit in pins]
     total = sum(votes) + PRIOR
     dominant = boxes.dominant([(seen.box, seen.score) for seen in sight.objects])
     return Understanding(

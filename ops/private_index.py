@@ -18,8 +18,8 @@ from indexer.pictures import PictureStore
 from indexer.reader import IndexReader
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, ObjectRecord
 from indexer.shard import Shard
-from ops.commands.options import say
-from ops.settings import Settings, load
+from ops.commands.options import say, settings_of
+from ops.settings import Settings
 from triton_models.pictures import Picture, decode
 from triton_models.pipeline import Vision
 from triton_models.seen import Seen
@@ -29,14 +29,13 @@ PARTITIONS = 2
 READY_LIMIT_S = 120.0
 
 
-def private_settings(data: Path, triton: str, config: Path | None = None) -> Settings:
-    """The settings of a process over such an index; `triton` is an address or empty."""
-    chosen = {"data": data, "api.port": 0} | ({"triton.address": triton} if triton else {})
-    return load(config, chosen).settings
+def private_settings(data: Path, triton: str = "") -> Settings:
+    """The command's settings over such an index; `triton` is an address or empty."""
+    return settings_of(data=data, api__port=0, triton__address=triton or None).settings
 
 
 @contextmanager
-def private_triton(data: Path, config: Path | None = None) -> Iterator[str]:
+def private_triton(data: Path) -> Iterator[str]:
     """The address of a Triton server of one's own with the exported models; it ends with the `with`.
 
     Raises:
@@ -45,7 +44,7 @@ def private_triton(data: Path, config: Path | None = None) -> Iterator[str]:
     from ops.local.triton import ensure_environment, start
     from triton_models.export import export
 
-    settings = private_settings(data, "", config)
+    settings = private_settings(data)
     export(settings.repository_folder, settings.cache_folder)
     environment = ensure_environment(settings.cache_folder, say)
     triton = start(environment, settings.repository_folder, data / "triton")

@@ -1,8 +1,10 @@
-"""One row of a log of saves or engagements as an event, as producers/rows.py does it for pins.
+"""One row of a log of saves, engagements or tags as an event, as producers/rows.py does it for pins.
 
     saves        pin_id, board_id, kind (saved unless given | unsaved), event_time
     engagements  pin_id, kind (impression | closeup | click | long_click | crop | save), user_id, request_id,
                  query_pin_id, query_object_index, box (x0,y0,x1,y1 or a list), position, event_time
+    tags         pin_id, product_pin_id, kind (tagged unless given | untagged), object_index or box, expert_id,
+                 event_time
 
 Numbers may be text. event_time is Unix milliseconds; a row without one gets the time of its publication.
 """
@@ -12,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dotstream.errors import Poison
-from producers.events import validate_engagement, validate_save
-from producers.events_pb2 import EngagementEvent, EventBox, SaveEvent
+from producers.events import validate_engagement, validate_save, validate_tag
+from producers.events_pb2 import EngagementEvent, EventBox, SaveEvent, TagEvent
 from producers.rows import integer, text
 
 SAVE_COLUMNS = frozenset({"pin_id", "board_id", "kind", "event_time"})
@@ -30,6 +32,7 @@ ENGAGEMENT_COLUMNS = frozenset(
         "event_time",
     }
 )
+TAG_COLUMNS = frozenset({"pin_id", "product_pin_id", "kind", "object_index", "box", "expert_id", "event_time"})
 
 MAX_INT32 = 2**31 - 1
 
@@ -67,6 +70,23 @@ def engagement_from_row(row: Mapping[str, object], now_ms: Callable[[], int]) ->
     if row.get("query_object_index") not in (None, ""):
         event.query_object_index = integer(row, "query_object_index", MAX_INT32)
     validate_engagement(event)
+    return event
+
+
+def tag_from_row(row: Mapping[str, object], now_ms: Callable[[], int]) -> TagEvent:
+    """The tag event of a row; raises as `save_from_row`."""
+    _known(row, TAG_COLUMNS)
+    event = TagEvent(
+        pin_id=text(row, "pin_id"),
+        product_pin_id=text(row, "product_pin_id"),
+        kind=_kind(TagEvent.Kind.keys(), text(row, "kind") or "tagged"),
+        box=_box(row.get("box")),
+        expert_id=text(row, "expert_id"),
+        event_time=integer(row, "event_time") or now_ms(),
+    )
+    if row.get("object_index") not in (None, ""):
+        event.object_index = integer(row, "object_index", MAX_INT32)
+    validate_tag(event)
     return event
 
 

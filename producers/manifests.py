@@ -15,13 +15,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from dotstream.errors import Poison
-from producers.event_rows import ENGAGEMENT_COLUMNS, SAVE_COLUMNS, engagement_from_row, save_from_row
-from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent
+from producers.event_rows import (
+    ENGAGEMENT_COLUMNS,
+    SAVE_COLUMNS,
+    TAG_COLUMNS,
+    engagement_from_row,
+    save_from_row,
+    tag_from_row,
+)
+from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent, TagEvent
 from producers.rows import COLUMNS, PICTURE_SUFFIXES, Defaults, is_picture, pin_from_picture, pin_from_row
 
 _Row = tuple[int, Mapping[str, object] | str]
 """Line or row number from 1, and the row, or what is wrong with it."""
-_E = TypeVar("_E", PinEvent, SaveEvent, EngagementEvent)
+_E = TypeVar("_E", PinEvent, SaveEvent, EngagementEvent, TagEvent)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ def read_saves(paths: Sequence[Path], *, now_ms: Callable[[], int]) -> Iterator[
 def read_engagements(paths: Sequence[Path], *, now_ms: Callable[[], int]) -> Iterator[EngagementEvent | ManifestError]:
     """Engagement events of logs, as `read_saves`."""
     return _logs(paths, ENGAGEMENT_COLUMNS, lambda row: engagement_from_row(row, now_ms))
+
+
+def read_tags(paths: Sequence[Path], *, now_ms: Callable[[], int]) -> Iterator[TagEvent | ManifestError]:
+    """Tag events of logs, as `read_saves`."""
+    return _logs(paths, TAG_COLUMNS, lambda row: tag_from_row(row, now_ms))
 
 
 def _logs(

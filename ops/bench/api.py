@@ -53,7 +53,7 @@ def main(*, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="dotstream-bench-") as folder, ExitStack() as owned:
         data = Path(folder)
         triton = owned.enter_context(private_triton(data))
-        files = jpegs(private_settings(data, "").cache_folder, say)[:PHOTOGRAPHS]
+        files = jpegs(private_settings(data).cache_folder, say)[:PHOTOGRAPHS]
         say(f"filling the index with {OBJECTS} objects")
         ingest = _child(_ingest, data, triton, files, owned)
         pins = _received(ingest)

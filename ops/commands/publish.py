@@ -23,8 +23,8 @@ from ops.commands.options import Json, answer, counted, settings_of
 from ops.local.claim import read_stack
 from ops.settings import Settings
 from ops.topics import require
-from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent
-from producers.manifests import ManifestError, count, read, read_engagements, read_saves
+from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent, TagEvent
+from producers.manifests import ManifestError, count, read, read_engagements, read_saves, read_tags
 from producers.publisher import Publisher, Undelivered
 
 SOURCE = "/dotstream/publish"
@@ -33,8 +33,8 @@ FLUSH_LIMIT_S = 60.0
 ANSWER_LIMIT_S = 10.0
 
 
-Event = PinEvent | SaveEvent | EngagementEvent
-LOGS = {"saves": read_saves, "engagements": read_engagements}
+Event = PinEvent | SaveEvent | EngagementEvent | TagEvent
+LOGS = {"saves": read_saves, "engagements": read_engagements, "tags": read_tags}
 """Topics that take rows of a log instead of pins."""
 
 
@@ -49,6 +49,8 @@ class Sink(Protocol):
     def save(self, event: SaveEvent, *, topic: str | None = None) -> None: ...
 
     def engagement(self, event: EngagementEvent, *, topic: str | None = None) -> None: ...
+
+    def tag(self, event: TagEvent, *, topic: str | None = None) -> None: ...
 
     def flush(self, limit_s: float) -> None: ...
 
@@ -167,6 +169,8 @@ def _send(sink: Sink, event: Event, topic: str) -> None:
         sink.pin(event, topic=topic)
     elif isinstance(event, SaveEvent):
         sink.save(event, topic=topic)
+    elif isinstance(event, TagEvent):
+        sink.tag(event, topic=topic)
     else:
         sink.engagement(event, topic=topic)
 
@@ -219,7 +223,7 @@ def publish(  # noqa: PLR0917  typer reads the options from the signature
     ] = None,
     kafka: Annotated[str | None, typer.Option(help="Brokers, HOST:PORT; otherwise as set.", show_default=False)] = None,
     prefix: Annotated[str | None, typer.Option(help="Prefix of topic names; otherwise as set.")] = None,
-    topic: Annotated[str, typer.Option(help="Without its prefix: pins, pins.backfill, saves or engagements.")] = "pins",
+    topic: Annotated[str, typer.Option(help="Without prefix: pins, pins.backfill, saves, engagements, tags.")] = "pins",
     rate: Annotated[float | None, typer.Option(min=0.001, help="Events a second at most.", show_default=False)] = None,
     update: Annotated[bool, typer.Option("--update", help="The pins exist already: new full state.")] = False,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the pins; rows need only pin_id.")] = False,

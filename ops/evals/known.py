@@ -128,11 +128,11 @@ class Asked:
 
 
 @contextmanager
-def indexed(scenes: Sequence[Scene], config: Path | None = None) -> Iterator[Asked]:
+def indexed(scenes: Sequence[Scene]) -> Iterator[Asked]:
     """Looks at the scenes with real Triton and indexes them, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="dotstream-eval-") as folder, ExitStack() as owned:
         data = Path(folder)
-        settings = private_settings(data, owned.enter_context(private_triton(data, config)), config)
+        settings = private_settings(data, owned.enter_context(private_triton(data)))
         client = triton_client(settings, Unobserved())
         owned.callback(client.close)
         bits = code_bits(settings)

@@ -195,7 +195,7 @@ def test_blending_is_the_documented_one(
 def test_confidence_is_the_documented_share_of_votes(rows: list[tuple[float, list[str]]]) -> None:
     neighbours = [hit(n, b"\0" * 8, words, similarity) for n, (similarity, words) in enumerate(rows)]
     known = understand(Sight(b"", (), b""), neighbours, lambda names: (100, dict.fromkeys(names, 10)))
-    votes = [max(0.0, similarity - FLOOR) / (1 - FLOOR) for similarity, _ in rows]
+    votes = [(max(0.0, similarity - FLOOR) / (1 - FLOOR)) ** 3 for similarity, _ in rows]
     for guess in known.annotations:
         own = sum(vote for vote, (_, words) in zip(votes, rows, strict=True) if guess.annotation in words)
         assert math.isclose(guess.confidence, own / (sum(votes) + PRIOR), abs_tol=1e-9)

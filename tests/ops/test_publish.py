@@ -20,7 +20,7 @@ from ops.local.kafka import KafkaProcess
 from ops.settings import Settings
 from ops.topics import TopicNames
 from producers.events import check_engagement, check_pin, check_save
-from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent
+from producers.events_pb2 import EngagementEvent, PinEvent, SaveEvent, TagEvent
 from producers.headers import read_header, read_kind
 from producers.manifests import ManifestError
 from producers.publisher import Failure, Undelivered
@@ -143,6 +143,9 @@ class Sink:
 
     def engagement(self, event: EngagementEvent, *, topic: str | None = None) -> None:
         self.taken.append(event.pin_id)
+
+    def tag(self, event: TagEvent, *, topic: str | None = None) -> None:
+        self.taken.append(event.product_pin_id)
 
     def flush(self, limit_s: float) -> None:
         if self._flush is not None:

@@ -11,8 +11,8 @@ from pyarrow import parquet
 
 from dotstream.errors import Poison
 from producers.event_rows import engagement_from_row, save_from_row
-from producers.events_pb2 import EngagementEvent, EventBox, SaveEvent
-from producers.manifests import ManifestError, read_engagements, read_saves
+from producers.events_pb2 import EngagementEvent, EventBox, SaveEvent, TagEvent
+from producers.manifests import ManifestError, read_engagements, read_saves, read_tags
 
 ROWS = [
     {"pin_id": "p", "board_id": "b"},
@@ -34,6 +34,34 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([dict.fromkeys(ROWS[1]) | row for row in ROWS]), tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.csv", "a.parquet"):
         assert list(read_saves([tmp_path / name], now_ms=now)) == EVENTS, name
+
+
+def test_tags(tmp_path: Path) -> None:
+    log = tmp_path / "tags.csv"
+    log.write_text(
+        "pin_id,product_pin_id,kind,object_index,box,expert_id,event_time\n"
+        'p,lamp,,0,,e,5\np,rug,untagged,,,,\np,vase,,,"0,0,0.5,0.5",,6\np,,,,,,\n'
+    )
+    found = list(read_tags([log], now_ms=now))
+    assert found[:3] == [
+        TagEvent(
+            pin_id="p",
+            product_pin_id="lamp",
+            kind=TagEvent.KIND_TAGGED,
+            object_index=0,
+            expert_id="e",
+            event_time=5,
+        ),
+        TagEvent(pin_id="p", product_pin_id="rug", kind=TagEvent.KIND_UNTAGGED, event_time=99),
+        TagEvent(
+            pin_id="p",
+            product_pin_id="vase",
+            kind=TagEvent.KIND_TAGGED,
+            box=EventBox(x1=0.5, y1=0.5),
+            event_time=6,
+        ),
+    ]
+    assert isinstance(found[3], ManifestError)
 
 
 def test_bad_rows_have_their_place_and_stop_nothing(tmp_path: Path) -> None:
