@@ -30,7 +30,7 @@ from discovery.understanding import Understanding
 
 Source = Literal["visual", "semantic", "scenes"]
 SOURCES: tuple[Source, ...] = ("visual", "semantic", "scenes")
-SEMANTIC_MIN = 0.3
+SEMANTIC_MIN = 0.25
 OBJECT_MIN = 0.5
 RELEVANCE = 0.7
 

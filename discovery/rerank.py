@@ -46,7 +46,7 @@ class Weights:
     annotations: float = 0.05
     category: float = 0.03
     engagement: float = 0.10
-    near_duplicate: float = 0.03
+    near_duplicate: float = 0.10
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from discovery.dead_letters import KafkaDeadLetters
 from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
+from discovery.filters import FASHION, Group
 from discovery.metrics import RecallMetrics
+from discovery.rerank import Weights
 from discovery.server import free_port, server
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
@@ -130,6 +132,16 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         related_model=related_model_of(settings),
         boot=uuid.uuid4().hex,
         tags=tags,
+        weights=Weights(
+            settings.discovery.annotations,
+            settings.discovery.category,
+            settings.discovery.engagement,
+            settings.discovery.near_duplicate,
+        ),
+        fashion=Group(
+            frozenset(settings.discovery.fashion_labels) or FASHION.labels,
+            frozenset(settings.discovery.fashion_categories) or FASHION.categories,
+        ),
         engagement=engagement,
         dead_letters=KafkaDeadLetters(connection, dead),
         limits=Limits(

@@ -270,6 +270,17 @@ class Related(Section):
     )
 
 
+class Discovery(Section):
+    annotations: Share = Field(default=0.05, description="what shared annotations add to a result's similarity at most")
+    category: Share = Field(default=0.03, description="what a shared category adds at most")
+    engagement: Share = Field(default=0.10, description="what engagement for the query object adds at most")
+    near_duplicate: Share = Field(
+        default=0.10, description="pictures whose codes differ in at most this share of the bits are one result"
+    )
+    fashion_labels: Words = Field(default=(), description="labels that Similar Looks searches; empty: built in")
+    fashion_categories: Words = Field(default=(), description="site categories that it searches; empty: built in")
+
+
 class Api(Section):
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: Port = Field(default=8080, description="its port; 0: a free one")
@@ -319,6 +330,7 @@ class SettingsModel(BaseModel):
     crops: Crops = Crops()
     saves: Saves = Saves()
     related: Related = Related()
+    discovery: Discovery = Discovery()
     api: Api = Api()
     worker: Worker = Worker()
 

@@ -20,6 +20,7 @@ from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
 from discovery.ports import DeadLetter
 from discovery.ports import Letters as Found
+from discovery.rerank import Weights
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Retryable, Unavailable
@@ -212,6 +213,7 @@ class Stage:
             boot="boot",
             dead_letters=self.letters,
             tags=self.tags,
+            weights=Weights(near_duplicate=0.03),  # these codes say less than an embedder's
             engagement=self.engagement,
             together=self.together,
             limits=limits or Limits(refresh_s=0.02, requests_per_s=0, indexed_wait_s=0.3),
