@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
@@ -46,10 +46,15 @@ def point(page: Page, x: float, y: float) -> tuple[float, float]:
     return frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]
 
 
-def box_of(page: Page) -> list[float]:
-    found = BOX.search(page.url)
-    assert found, page.url
-    return [float(value) for value in found.groups()]
+def rests(page: Page, near: Sequence[float]) -> list[float]:
+    """Waits until the address names a box near to this one; the box."""
+
+    def named(url: str) -> list[float]:
+        found = BOX.search(url)
+        return [float(value) for value in found.groups()] if found else []
+
+    page.wait_for_url(lambda url: named(url) == pytest.approx(list(near), abs=0.03), timeout=15_000)
+    return named(page.url)
 
 
 def test_without_a_certain_object_there_is_a_default_box(opened: Open, address: str) -> None:
@@ -80,9 +85,7 @@ def test_results_follow_the_box_that_the_mouse_moves(opened: Open, address: str)
         expect(first(page).get_by_role("link")).to_have_accessible_name(re.compile("Title of blue"))
         assert page.url.endswith(at(LEFT)), "the address changes when the box rests"
         page.mouse.up()
-        expect(page).to_have_url(BOX)
-        assert box_of(page) == pytest.approx(RIGHT, abs=0.02)
-        page.mouse.move(*point(page, *box_of(page)[2:]))
+        page.mouse.move(*point(page, *rests(page, RIGHT)[2:]))
         page.mouse.down()
         page.mouse.move(*point(page, 0.8, 0.6), steps=4)
         page.mouse.up()
@@ -92,7 +95,7 @@ def test_results_follow_the_box_that_the_mouse_moves(opened: Open, address: str)
         page.mouse.move(*point(page, 0.4, 0.4), steps=4)
         page.mouse.up()
         expect(first(page).get_by_role("link")).to_have_accessible_name(re.compile("Title of red"))
-        assert box_of(page) == pytest.approx([0.1, 0.1, 0.4, 0.4], abs=0.02)
+        rests(page, (0.1, 0.1, 0.4, 0.4))
 
 
 def test_one_step_back_leaves_the_box(opened: Open, address: str) -> None:
@@ -140,7 +143,7 @@ def test_the_box_moves_by_touch(opened: Open, address: str) -> None:
             send("touchMove", point(page, 0.2 + 0.02 * step, 0.5))
         send("touchEnd")
         expect(first(page).get_by_role("link")).to_have_accessible_name(re.compile("Title of blue"))
-        assert box_of(page) == pytest.approx(RIGHT, abs=0.03)
+        rests(page, RIGHT)
         assert page.evaluate("document.querySelector('#pin').scrollWidth <= innerWidth")
 
 
