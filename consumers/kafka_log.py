@@ -242,6 +242,7 @@ class KafkaLog:
                 "acks": "all",
                 "compression.type": "lz4",
                 "linger.ms": 0,
+                "delivery.report.only.error": True,  # a call for each delivered record is dear, and tells nothing new
                 "partitioner": "murmur2_random",
                 "message.max.bytes": 2_000_000,
                 "error_cb": self._error_callback(),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from operator import itemgetter
 
 from google.protobuf.message import DecodeError
@@ -42,6 +43,8 @@ _RANKS = {
 }
 _STATES = {rank: state for state, rank in _RANKS.items()}
 _SEPARATOR = b"\0"
+PARTITIONS_KEPT = 65_536
+"""Pins whose partition is remembered, as murmur2 takes some microseconds in Python."""
 
 Opener = Callable[[Partition, int], KeyedState]
 Event = tuple[bytes, bytes, int]
@@ -71,6 +74,7 @@ class SavesJob:
     ) -> None:
         self._openers = {settings.saves: open_boards, settings.pairs: open_pins}
         self._settings = settings
+        self._number_of = lru_cache(PARTITIONS_KEPT)(partial(partition_of, partitions=settings.pair_partitions))
         self._clock = clock
         self._metrics = metrics
 
@@ -93,7 +97,7 @@ class SavesJob:
         record = PairRecord(
             pin_id=pin.decode(), board_id=board.decode(), state=_STATES[rank_of(order)], event_time=time_of(order)
         )
-        number = partition_of(pin, self._settings.pair_partitions)
+        number = self._number_of(pin)
         value = record.SerializeToString(deterministic=True)
         return Output(self._settings.pairs, pin + _SEPARATOR + board, value, partition=number)
 

@@ -29,6 +29,7 @@ import psutil
 from dotstream.errors import Unavailable
 from indexer.records_pb2 import DotRecord
 from ops.bench import _api_index as index
+from ops.bench import _api_saves as saves
 from ops.bench._load import Answers, Ask, load
 from ops.bench._pictures import distinct, jpegs
 from ops.bench._report import Figure, Report, machine
@@ -119,6 +120,7 @@ class _Run:
         }
         conditions = machine() | {
             "index": f"{OBJECTS} synthetic objects, {len(self._pins)} photographs with objects, {PARTITIONS} shards",
+            "saves": f"{saves.BOARDS_OF} boards a pin, {saves.PINS_OF} pins a board, 100 candidates, 32 cross features",
             "ingest": f"{INGEST_PER_S:g} photographs/s through Triton, store and shard; no broker",
             "load": f"open loop, {SECONDS:g} s each at the stated rate, 8 connections",
             "clients": f"{CLIENTS} connections, {CLIENT_RATE:g} requests/s together for {CLIENT_S:g} s: "
@@ -131,6 +133,7 @@ class _Run:
         return [
             ("dots, 50/s", self._dots, 50.0, 99, 5.0),
             ("Flashlight by object, 10/s", self._known, 10.0, 99, 25.0),
+            ("Related Pins, 10/s", self._related, 10.0, 99, 15.0),
             ("Flashlight by crop, 2/s", self._crop, 2.0, 95, 150.0),
             ("Lens, 1/s", self._lens, 1.0, 95, 400.0),
         ]
@@ -141,6 +144,9 @@ class _Run:
     def _known(self, number: int) -> Ask:
         pin_id, objects = self._pins[number % len(self._pins)]
         return _asked("/search/flashlight", {"pin_id": pin_id, "object_index": objects[number % len(objects)], "k": 24})
+
+    def _related(self, number: int) -> Ask:
+        return Ask("GET", f"/pins/filler-{number * 37 % (OBJECTS // index.OBJECTS)}/related?k=25")
 
     def _crop(self, number: int) -> Ask:
         pin_id, _ = self._pins[number % len(self._pins)]
@@ -210,6 +216,7 @@ def _ingest(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) -
             writer.apply(batch)
             batch.clear()
     writer.apply(batch)
+    saves.fill(settings, OBJECTS // index.OBJECTS + 1)
     about = ["photograph", "bench"]
     photographs = [
         writer.photograph(f"photo-{number}", file, vision, annotations=about) for number, file in enumerate(files)
@@ -283,6 +290,7 @@ def _serve(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) ->
     from indexer.reader import IndexReader
     from indexer.search import warm
     from ops.models import code_bits, picture_limits, pictures_of, triton_client, vision_settings
+    from ops.related import co_occurrence_of
     from triton_models.calls import Unobserved
 
     settings = private_settings(data, triton)
@@ -296,6 +304,8 @@ def _serve(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) ->
         eyes=TritonEyes(triton_client(settings, Unobserved()), vision_settings(settings), picture_limits(settings)),
         registry=CollectorRegistry(),
         boot="bench",
+        together=co_occurrence_of(settings),
+        related_model=saves.MODEL,
         limits=Limits(requests_per_s=0),
     )
     port = free_port("127.0.0.1")
