@@ -12,22 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from triton_models.anchors import ssd_anchors
-from triton_models.onnx_graph import BATCH, FLOAT, INT32, UINT8, GraphBuilder
+from triton_models.onnx_graph import BATCH, FLOAT, UINT8, GraphBuilder
+from triton_models.onnx_suppression import MAX_DETECTIONS, OUTPUTS, suppress
 from triton_models.tflite_graph import TfliteNetwork
 
 SIDE = 300
 CLASSES = 23
-MAX_DETECTIONS = 100
 SCORE_FLOOR = 0.1
 IOU_LIMIT = 0.5
 BOX_SCALES = (10.0, 10.0, 5.0, 5.0)
 
 INPUTS = {"image": (UINT8, (BATCH, SIDE, SIDE, 3))}
-OUTPUTS = {
-    "boxes": (FLOAT, (BATCH, MAX_DETECTIONS, 4)),
-    "labels": (INT32, (BATCH, MAX_DETECTIONS)),
-    "scores": (FLOAT, (BATCH, MAX_DETECTIONS)),
-}
 
 
 def detector(tflite_file: Path) -> bytes:
@@ -42,7 +37,7 @@ def detector(tflite_file: Path) -> bytes:
     """
     graph = GraphBuilder()
     boxes, scores = _candidates(graph, tflite_file.read_bytes())
-    _suppress(graph, boxes, scores)
+    suppress(graph, boxes, scores, candidates=len(ssd_anchors()), nms_iou=IOU_LIMIT, floor=SCORE_FLOOR)
     return graph.model("ssd_mobilenet_v2", INPUTS, OUTPUTS)
 
 
@@ -91,36 +86,6 @@ def _decode(graph: GraphBuilder, encodings: str) -> str:
     halves = graph.node("Mul", sides, graph.constant(0.5))
     low, high = graph.node("Sub", centres, halves), graph.node("Add", centres, halves)
     return graph.node("Concat", low, high, axis=2)
-
-
-def _suppress(graph: GraphBuilder, boxes: str, scores: str) -> None:
-    """Class by class non-maximum suppression, then the best 100 of all classes, padded."""
-    selected = graph.node(
-        "NonMaxSuppression",
-        boxes,
-        scores,
-        graph.constant([MAX_DETECTIONS], "int64"),
-        graph.constant([IOU_LIMIT], "float32"),
-        graph.constant([SCORE_FLOOR], "float32"),
-    )
-    # NonMaxSuppression answers a ragged list of (picture, class, anchor). Scattered back over zeros it is a tensor
-    # with a row per picture again, of which TopK takes the best and zeros are the padding.
-    nothing = graph.node("Mul", scores, graph.constant(0.0))
-    kept = graph.node("ScatterND", nothing, selected, graph.node("GatherND", scores, selected))
-    flat = graph.node("Reshape", kept, graph.constant([0, -1], "int64"))
-    best, places = graph.pair("TopK", flat, graph.constant([MAX_DETECTIONS], "int64"), axis=1, largest=1, sorted=1)
-    graph.node("Identity", best, output="scores")
-    count = graph.constant(len(ssd_anchors()), "int64")
-    labels = graph.node("Cast", graph.node("Div", places, count), to=INT32)
-    found = graph.node("Greater", best, graph.constant(0.0))
-    graph.node("Where", found, labels, graph.constant(-1, "int32"), output="labels")
-    # [N, 100] -> [N, 100, 4]: each detection takes its anchor's box; padding takes a box of zeros
-    anchors = graph.node("Unsqueeze", graph.node("Mod", places, count), graph.constant([2], "int64"))
-    anchors = graph.node("Expand", anchors, graph.constant([1, 1, 4], "int64"))
-    inside = graph.node("Clip", boxes, graph.constant(0.0), graph.constant(1.0))
-    chosen = graph.node("GatherElements", inside, anchors, axis=1)
-    shown = graph.node("Unsqueeze", found, graph.constant([2], "int64"))
-    graph.node("Where", shown, chosen, graph.constant(0.0), output="boxes")
 
 
 def _slice(graph: GraphBuilder, value: str, *, axis: int, start: int, end: int) -> str:

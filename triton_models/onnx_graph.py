@@ -49,6 +49,36 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(op, list(inputs), list(names), **attributes))
         return names
 
+    def include(self, model: onnx.ModelProto, prefix: str, **inputs: str) -> list[str]:
+        """Adds another model's graph, such as one that torch's exporter wrote.
+
+        Args:
+            model: of the same operator set, without functions.
+            prefix: put before its names, so that they meet none of this graph.
+            inputs: its input -> the value of this graph that it takes.
+
+        Returns:
+            The names of its outputs here, in its order.
+        """
+        names = dict(inputs)
+
+        def renamed(name: str) -> str:
+            return names.setdefault(name, f"{prefix}{name}") if name else name
+
+        for tensor in model.graph.initializer:
+            copy = onnx.TensorProto()
+            copy.CopyFrom(tensor)
+            copy.name = renamed(tensor.name)
+            self.constants[copy.name] = copy
+        for node in model.graph.node:
+            step = onnx.NodeProto()
+            step.CopyFrom(node)
+            step.name = ""
+            for side in (step.input, step.output):
+                side[:] = [renamed(name) for name in side]
+            self.nodes.append(step)
+        return [renamed(output.name) for output in model.graph.output]
+
     def model(
         self, name: str, inputs: Mapping[str, tuple[int, Shape]], outputs: Mapping[str, tuple[int, Shape]]
     ) -> bytes:

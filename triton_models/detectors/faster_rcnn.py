@@ -21,13 +21,13 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign, clip_boxes_to_image, nms
 
 from triton_models.detectors.detector import Detector, Truth, planes_of
 from triton_models.detectors.spec import DetectorSpec
 from triton_models.detectors.suppression import Found, suppress
-from triton_models.detectors.vgg_ssd import MEAN, SPREAD
+from triton_models.detectors.vgg_ssd import MEAN, SPREAD, rows_of
 
 CANDIDATES = 1000  # best anchors of a picture before the first stage's suppression, at use
 REGION_NMS_IOU = 0.7
@@ -115,9 +115,8 @@ class FasterRcnn(Detector):
         # Every picture has the same anchors; those of one are enough, and the batch stays free for the export.
         one = ImageList(images[:1].permute(0, 3, 1, 2), self._shapes(1))
         anchors = self.rpn.anchor_generator(one, [features[:1]])[0]
-        _, flat = concat_box_prediction_layers(objectness, deltas)
-        boxes = moved(anchors, flat.float().view(len(images), -1, 4), self.rpn.box_coder)
-        scores = torch.sigmoid(objectness[0].permute(0, 2, 3, 1).reshape(len(images), -1).float())
+        boxes = moved(anchors, rows_of(deltas[0].float(), 4), self.rpn.box_coder)
+        scores = torch.sigmoid(rows_of(objectness[0].float(), 1)[..., 0])
         boxes = clip_boxes_to_image(boxes, self._shape)
         scores = scores * ((boxes[..., 2:] - boxes[..., :2]) >= _LEAST).all(dim=2)
         best, places = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1)

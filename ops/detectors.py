@@ -1,0 +1,46 @@
+"""Exporting a trained detector from the command line: its checkpoint, what was measured of it, its licence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dotstream.errors import Misconfigured
+from triton_models.cards import ModelCard
+
+
+def export_checkpoint(
+    path: Path, repository: Path, *, name: str, licence: str, metrics: Path | None, options: dict[str, Any]
+) -> ModelCard:
+    """Exports the next version of a detector.
+
+    Args:
+        path: of the checkpoint.
+        repository: the model repository.
+        name: of the served model.
+        licence: of the trained weights, for the card.
+        metrics: output of `dotstream eval detection --json`, whose figures the card keeps.
+        options: of use, over those of the training (proposals, objectness); None keeps one.
+
+    Raises:
+        Misconfigured: the checkpoint or the metrics cannot be read, the name is taken, or the export differs from torch.
+    """
+    try:
+        from triton_models.detectors.publish import Publication, publish
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"exporting {name} needs {error.name}: uv sync --group models") from error
+    from triton_models.detectors.checkpoints import read_checkpoint
+
+    kept = _figures(metrics) if metrics is not None else {}
+    checkpoint = read_checkpoint(path)
+    about = Publication(name, licence, kept)
+    return publish(checkpoint, checkpoint.detector(**options), repository, about)
+
+
+def _figures(path: Path) -> dict[str, float]:
+    try:
+        figures = json.loads(path.read_text("utf-8"))["figures"]
+        return {name: float(one["value"]) for name, one in figures.items() if one["value"] is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Misconfigured(f"{path} is no output of `dotstream eval detection --json`: {error!r}") from error
