@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from discovery.ports import Box, Sight
 from triton_models.pictures import DEFAULT_LIMITS, Picture, PictureLimits, crop_resize, decode
-from triton_models.pipeline import EMBEDDER_SIZE, Models, Vision, VisionSettings, widened
+from triton_models.pipeline import Models, Vision, VisionSettings, widened
 
 
 class TritonEyes:
@@ -45,6 +45,6 @@ class TritonEyes:
 
     def look(self, picture: Picture, box: Box) -> bytes:
         """The code of what lies in a box. Raises as `see`."""
-        crop = crop_resize(picture.pixels, widened(box, self._settings.crop_margin), EMBEDDER_SIZE)
+        crop = crop_resize(picture.pixels, widened(box, self._settings.crop_margin), self._settings.embedder_size)
         code: bytes = self._models.embed(crop[None])[0].tobytes()
         return code

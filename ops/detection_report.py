@@ -92,7 +92,7 @@ def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
         *(cell for one in measured for cell in (f"{one.latency.p50:.1f} ms", f"{one.latency.p99:.1f} ms")),
         *(cell for values in PAPER.values() for cell in (f"{values['latency']:.0f} ms", "")),
     )
-    console = Console(width=max(Console().width, 64 + 36 * len(measured)))
+    console = Console(width=max(Console().width, 70 + 50 * len(measured)))
     console.print(table)
     for name, value in conditions.items():
         console.print(f"{name}: {value}", highlight=False)
@@ -108,9 +108,13 @@ def _cells(quality: Quality | None) -> tuple[str, str]:
     low, high = quality.precision_interval
     recall_low, recall_high = quality.recall_interval
     return (
-        f"{quality.precision:.3f} ({low:.2f}-{high:.2f})",
-        f"{quality.recall:.3f} ({recall_low:.2f}-{recall_high:.2f})",
+        _with_interval(quality.precision, low, high),
+        _with_interval(quality.recall, recall_low, recall_high),
     )
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} ({low:.2f}-{high:.2f})" if value == value else "-"  # noqa: PLR0124  not NaN
 
 
 def _paper(values: Mapping[str, float], name: str) -> str:

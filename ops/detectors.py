@@ -24,7 +24,7 @@ def export_checkpoint(
         options: of use, over those of the training (proposals, objectness); None keeps one.
 
     Raises:
-        Misconfigured: the checkpoint or the metrics cannot be read, the name is taken, or the export differs from torch.
+        Misconfigured: the checkpoint or the metrics cannot be read, the name is taken, or the export differs.
     """
     try:
         from triton_models.detectors.publish import Publication, publish

@@ -14,10 +14,12 @@ from ops.generations import Pipeline
 from ops.settings import Settings
 from triton_models.cards import ModelCard, read_card
 from triton_models.pictures import Picture, PictureLimits, crop_resize, decode
-from triton_models.pipeline import EMBEDDER_SIZE, Vision, VisionSettings, fingerprint, widened
+from triton_models.pipeline import Vision, VisionSettings, fingerprint, widened
 from triton_models.seen import Box
 
 if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
     from consumers.crops import Embeds
     from consumers.fetch import Fetcher
     from indexer.pictures import PictureStore, ResultCache
@@ -81,10 +83,27 @@ def triton_client(settings: Settings, observer: Observer) -> TritonClient:
 
 
 def vision_settings(settings: Settings) -> VisionSettings:
+    """What counts as an object, and the pictures that the two models take.
+
+    Raises:
+        Misconfigured: a model has no readable configuration, or it takes no square pictures.
+    """
     vision = settings.vision
     return VisionSettings(
-        detection_threshold=vision.detection_threshold, max_objects=vision.max_objects, crop_margin=vision.crop_margin
+        detection_threshold=vision.detection_threshold,
+        max_objects=vision.max_objects,
+        crop_margin=vision.crop_margin,
+        detector_size=_picture_side(settings, settings.triton.detector),
+        embedder_size=_picture_side(settings, settings.triton.embedder),
     )
+
+
+def _picture_side(settings: Settings, model: str) -> int:
+    config, path = _model_config(settings, model)
+    sides = [int(side) for one in config.input for side in one.dims if one.name == "image"]
+    if len(sides) != 3 or sides[0] != sides[1] or sides[0] < 1:
+        raise Misconfigured(f"{path} declares no input `image` of square pictures")
+    return sides[0]
 
 
 def vision_of(settings: Settings, client: TritonClient) -> Vision:
@@ -96,11 +115,12 @@ def box_embedder(settings: Settings, client: TritonClient, pictures: PictureStor
     """Cuts boxes out of a stored picture as the pipeline does, and embeds them."""
     import numpy as np
 
-    decoded, margin = decoder_of(settings), settings.vision.crop_margin
+    decoded, vision = decoder_of(settings), vision_settings(settings)
 
     def embed(image_ref: str, boxes: Sequence[Box]) -> list[bytes]:
         pixels = decoded(pictures.get(image_ref)).pixels
-        crops = np.stack([crop_resize(pixels, widened(box, margin), EMBEDDER_SIZE) for box in boxes])
+        cuts = [widened(box, vision.crop_margin) for box in boxes]
+        crops = np.stack([crop_resize(pixels, cut, vision.embedder_size) for cut in cuts])
         return [code.tobytes() for code in client.embed(crops)]
 
     return embed
@@ -121,18 +141,23 @@ def code_bits(settings: Settings) -> int:
     Raises:
         Misconfigured: the model has no readable configuration with an output `codes`.
     """
-    from google.protobuf import text_format
-    from tritonclient.grpc.model_config_pb2 import ModelConfig
-
-    path = settings.repository_folder / named(settings.triton.embedder)[0] / CONFIG
-    try:
-        config = text_format.Parse(path.read_text(), ModelConfig())
-    except (OSError, text_format.ParseError) as error:
-        raise Misconfigured(f"{path} cannot be read: {error}") from error
+    config, path = _model_config(settings, settings.triton.embedder)
     for output in config.output:
         if output.name == "codes":
             return int(output.dims[0]) * 8
     raise Misconfigured(f"{path} declares no output `codes`")
+
+
+def _model_config(settings: Settings, model: str) -> tuple[ModelConfig, Path]:
+    """The configuration that Triton serves a model with, and its file."""
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    path = settings.repository_folder / named(model)[0] / CONFIG
+    try:
+        return text_format.Parse(path.read_text(), ModelConfig()), path
+    except (OSError, text_format.ParseError) as error:
+        raise Misconfigured(f"{path} cannot be read: {error}") from error
 
 
 def picture_limits(settings: Settings) -> PictureLimits:

@@ -13,7 +13,7 @@ import numpy as np
 
 from triton_models.anchors import ssd_anchors
 from triton_models.onnx_graph import BATCH, FLOAT, UINT8, GraphBuilder
-from triton_models.onnx_suppression import MAX_DETECTIONS, OUTPUTS, suppress
+from triton_models.onnx_suppression import OUTPUTS, suppress
 from triton_models.tflite_graph import TfliteNetwork
 
 SIDE = 300

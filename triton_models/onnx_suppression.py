@@ -1,7 +1,7 @@
 """The end of every detector's graph: non-maximum suppression and its answers as tensors of fixed shape.
 
-The same for the ported detector (export_ssd.py) and for those that were trained here (detectors/export.py);
-triton_models/detectors/suppression.py is the same rule in torch. Outputs per picture, best first and padded to 100 rows:
+The same for the ported detector (export_ssd.py) and for those that were trained here (detectors/export.py); in torch it
+is triton_models/detectors/suppression.py. Outputs per picture, best first and padded to 100 rows:
 
     boxes    float32 [N, 100, 4]   x0, y0, x1, y1 in 0..1; padding 0
     labels   int32 [N, 100]        from 0; padding -1

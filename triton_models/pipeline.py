@@ -26,17 +26,14 @@ from triton_models.seen import Box, Seen, SeenObject
 PIPELINE_VERSION = 1
 """Rises with every change of this code or of the decoder that changes what is seen in a picture."""
 
-DETECTOR_SIZE = 300
-EMBEDDER_SIZE = 224
-
 Images = npt.NDArray[np.uint8]
 
 
 class Models(Protocol):
     """The two models; triton_models/client.py has them, tests have their own.
 
-    `detect` takes uint8 [n, 300, 300, 3], `embed` uint8 [n, 224, 224, 3], both RGB and for any n, and both may raise
-    Retryable errors. `embed` gives uint8 [n, bits / 8].
+    `detect` and `embed` take uint8 [n, S, S, 3] RGB for any n, S being the settings' size, and both may raise Retryable
+    errors. `embed` gives uint8 [n, bits / 8].
     """
 
     def detect(self, images: Images) -> list[Detections]: ...
@@ -54,6 +51,8 @@ class VisionSettings:
         crop_margin: share of the box's width and height that a crop takes beyond each of its sides.
         same_object_iou: of two boxes that overlap more than this, the one of lower score is left out whatever the
             labels: the detector names one thing twice (Footwear and Boot), and a thing has one dot. None keeps both.
+        detector_size: side of the square to which pictures are stretched for the detector, in pixels.
+        embedder_size: the same for the embedder.
     """
 
     detection_threshold: float = 0.3
@@ -61,6 +60,8 @@ class VisionSettings:
     min_side: float = 16.0
     crop_margin: float = 0.0
     same_object_iou: float | None = 0.7
+    detector_size: int = 300
+    embedder_size: int = 224
 
     def __post_init__(self) -> None:
         shares = (self.detection_threshold, 0.0 if self.same_object_iou is None else self.same_object_iou)
@@ -99,7 +100,9 @@ class Vision:
         """
         if not pictures:
             return []
-        detections = self._models.detect(np.stack([resize(picture.pixels, DETECTOR_SIZE) for picture in pictures]))
+        detections = self._models.detect(
+            np.stack([resize(picture.pixels, self._settings.detector_size) for picture in pictures])
+        )
         found = [self._choose(seen, picture) for seen, picture in zip(detections, pictures, strict=True)]
         codes = self._models.embed(self._embedder_inputs(pictures, found))
         results = []
@@ -120,13 +123,14 @@ class Vision:
         return results
 
     def _embedder_inputs(self, pictures: Sequence[Picture], found: Sequence[Sequence[_Found]]) -> Images:
-        """For each picture its whole, then its crops: uint8 [n, 224, 224, 3]."""
-        images = np.empty((sum(1 + len(objects) for objects in found), EMBEDDER_SIZE, EMBEDDER_SIZE, 3), np.uint8)
+        """For each picture its whole, then its crops: uint8 [n, embedder_size, embedder_size, 3]."""
+        side, margin = self._settings.embedder_size, self._settings.crop_margin
+        images = np.empty((sum(1 + len(objects) for objects in found), side, side, 3), np.uint8)
         row = 0
         for picture, objects in zip(pictures, found, strict=True):
-            images[row] = resize(picture.pixels, EMBEDDER_SIZE)
+            images[row] = resize(picture.pixels, side)
             for place, one in enumerate(objects, row + 1):
-                images[place] = crop_resize(picture.pixels, widened(one.box, self._settings.crop_margin), EMBEDDER_SIZE)
+                images[place] = crop_resize(picture.pixels, widened(one.box, margin), side)
             row += 1 + len(objects)
         return images
 
@@ -173,12 +177,9 @@ def fingerprint(model_digests: Mapping[str, str], settings: VisionSettings) -> b
 
     Returns: sha256 over canonical JSON, 32 bytes.
     """
-    parts = {
-        "pipeline": PIPELINE_VERSION,
-        "sizes": [DETECTOR_SIZE, EMBEDDER_SIZE],
-        "models": dict(model_digests),
-        "settings": asdict(settings),
-    }
+    values = asdict(settings)
+    sizes = [values.pop("detector_size"), values.pop("embedder_size")]
+    parts = {"pipeline": PIPELINE_VERSION, "sizes": sizes, "models": dict(model_digests), "settings": values}
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).digest()
 
 

@@ -16,7 +16,7 @@ from ops.demo.photographs import PHOTOGRAPHS
 from ops.demo.pictures import locate
 from triton_models.client import TritonClient
 from triton_models.pictures import crop_resize, decode, resize
-from triton_models.pipeline import DETECTOR_SIZE, EMBEDDER_SIZE, Vision, VisionSettings
+from triton_models.pipeline import Vision, VisionSettings
 
 LONGEST_SIDE = 640
 
@@ -57,7 +57,7 @@ def ready(client: TritonClient, files: Sequence[bytes], settings: VisionSettings
     for data in files:
         picture = decode(data)
         (seen,) = vision.see([picture])
-        crops = [resize(picture.pixels, EMBEDDER_SIZE)]
-        crops += [crop_resize(picture.pixels, found.box, EMBEDDER_SIZE) for found in seen.objects]
-        made.append(Ready(resize(picture.pixels, DETECTOR_SIZE), np.stack(crops)))
+        crops = [resize(picture.pixels, settings.embedder_size)]
+        crops += [crop_resize(picture.pixels, found.box, settings.embedder_size) for found in seen.objects]
+        made.append(Ready(resize(picture.pixels, settings.detector_size), np.stack(crops)))
     return made

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from dotstream.errors import Misconfigured
 from tests.support.photographs import photographs, pictures
 from triton_models.anchors import ssd_anchors
-from triton_models.export_ssd import IOU_LIMIT, MAX_DETECTIONS, SCORE_FLOOR, candidates, detector
+from triton_models.export_ssd import IOU_LIMIT, SCORE_FLOOR, candidates, detector
 from triton_models.fetch import Weights
+from triton_models.onnx_suppression import MAX_DETECTIONS
 from triton_models.tflite_graph import same_padding
 
 Floats = NDArray[np.float32]

@@ -157,6 +157,6 @@ Finds objects: {spec.architecture}, {spec.size} x {spec.size}, {len(spec.labels)
 | output | `labels` | INT32 | [N, {MAX_DETECTIONS}] | line of `labels.txt`, from 0; -1 is padding |
 | output | `scores` | FP32 | [N, {MAX_DETECTIONS}] | 0..1, falling; 0 is padding |
 
-N is at most {MAX_BATCH}. Each version's `card.json` says which training made it, on what, from which first weights, what
-was measured, and with which suppression it answers.
+N is at most {MAX_BATCH}. Each version's `card.json` says which training made it, on what, from which first weights,
+what was measured, and with which suppression it answers.
 """
