@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dotstream.errors import Misconfigured
+from ops.embedders import figures_of
 from triton_models.cards import ModelCard
 
 
@@ -32,15 +32,7 @@ def export_checkpoint(
         raise Misconfigured(f"exporting {name} needs {error.name}: uv sync --group models") from error
     from triton_models.detectors.checkpoints import read_checkpoint
 
-    kept = _figures(metrics) if metrics is not None else {}
+    kept = figures_of(metrics) if metrics is not None else {}
     checkpoint = read_checkpoint(path)
     about = Publication(name, licence, kept)
     return publish(checkpoint, checkpoint.detector(**options), repository, about)
-
-
-def _figures(path: Path) -> dict[str, float]:
-    try:
-        figures = json.loads(path.read_text("utf-8"))["figures"]
-        return {name: float(one["value"]) for name, one in figures.items() if one["value"] is not None}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Misconfigured(f"{path} is no output of `dotstream eval detection --json`: {error!r}") from error

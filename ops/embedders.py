@@ -39,7 +39,7 @@ def export_named(
     from triton_models.embedders.catalogue import embedder_spec
 
     spec = embedder_spec(name)
-    kept = _metrics(metrics) if metrics is not None else {}
+    kept = figures_of(metrics) if metrics is not None else {}
     try:
         from triton_models.embedders.export import export_embedder
     except ModuleNotFoundError as error:
@@ -62,9 +62,14 @@ def export_named(
     )
 
 
-def _metrics(path: Path) -> dict[str, float]:
+def figures_of(path: Path) -> dict[str, float]:
+    """The figures of an evaluation by name, those without a value left out.
+
+    Raises:
+        Misconfigured: the file is no evaluation's JSON.
+    """
     try:
         figures = json.loads(path.read_text())["figures"]
-        return {name: float(figure["value"]) for name, figure in figures.items()}
+        return {name: float(figure["value"]) for name, figure in figures.items() if figure["value"] is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Misconfigured(f"{path} is no output of `dotstream eval ... --json`: {error!r}") from error

@@ -50,7 +50,9 @@ def fetch() -> None:
 
 @app.command()
 def export(  # noqa: PLR0917  typer reads the options from the signature
-    name: Annotated[str | None, typer.Argument(help="Embedder to export; none: the models that are packaged.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Embedder, or a detector's name; none: the packaged models.")
+    ] = None,
     repository: Repository = None,
     weights: Annotated[str, typer.Option("--weights", help="torchvision, package, random, or a file.")] = "default",
     served_as: Annotated[str | None, typer.Option("--as", metavar="MODEL", help="Name of the served model.")] = None,
@@ -60,15 +62,31 @@ def export(  # noqa: PLR0917  typer reads the options from the signature
     metrics: Annotated[
         Path | None, typer.Option("--metrics", metavar="JSON", help="Output of `eval --json` to keep with the model.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Of a trained detector, which NAME will serve.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Of a trained detector's weights, SPDX.")] = "LicenseRef-unstated",
+    proposals: Annotated[int | None, typer.Option(min=1, help="Regions of Faster R-CNN.")] = None,
+    objectness: Annotated[float | None, typer.Option(min=0, max=1, help="Least of Faster R-CNN's regions.")] = None,
 ) -> None:
     """Make the files that Triton serves; an export that differs from torch is refused.
 
     Without a name: the packaged detector and embedder; what is there already stays. With one: the next version of it.
     """
+    from dotstream.errors import Misconfigured
     from triton_models.export import export as export_models
 
     settings = settings_of().settings
     place = repository or settings.repository_folder
+    if checkpoint is not None:
+        from ops.detectors import export_checkpoint
+
+        if name is None:
+            raise Misconfigured("a trained detector needs a name: dotstream models export NAME --checkpoint FILE")
+        use = {"proposals": proposals, "objectness": objectness}
+        card = export_checkpoint(checkpoint, place, name=name, licence=licence, metrics=metrics, options=use)
+        print(f"{card.label}  {card.sha256[:16]}  {card.recipe}")
+        return
     if name is not None:
         from ops.embedders import export_named
 
