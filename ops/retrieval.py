@@ -56,6 +56,8 @@ PAPER: dict[tuple[str, str, str], tuple[float, float, float]] = {
 """The paper's Table 1, on Pinterest's own pictures: its order may be compared with ours, its level may not."""
 
 DEPTHS = (1, 5, 10)
+SIGN, MEDIAN = ("sign", "Hamming"), ("median", "Hamming")
+COMPARED = ((SIGN, ("raw", "L2")), (SIGN, ("raw", "L1")), (MEDIAN, SIGN), (MEDIAN, ("raw", "L2")))
 NOISE_PICTURES = 300
 MAP_PICTURES = 1500
 
@@ -130,9 +132,9 @@ def report(  # noqa: PLR0917  all that the result rests on
         figures[f"{name}={weights} {kind} positive"] = Figure(bits.positive, "share of bits")
         figures[f"{name}={weights} {kind} information"] = Figure(bits.information, "bits per bit", limit=1.0)
     for said, estimate in relations(evaluation, seed):
-        figures[said] = Figure(estimate.value, "difference of P@1")
-        figures[f"{said} low"] = Figure(estimate.low, "difference of P@1")
-        figures[f"{said} high"] = Figure(estimate.high, "difference of P@1")
+        figures[said] = Figure(estimate.value, "difference of precision")
+        figures[f"{said} low"] = Figure(estimate.low, "difference of precision")
+        figures[f"{said} high"] = Figure(estimate.high, "difference of precision")
     for name, seen in plots.items():
         figures[f"{name} raw noise separation"] = Figure(seen.raw, "area under curve", limit=1.0)
         figures[f"{name} binary noise separation"] = Figure(seen.binary, "area under curve", limit=1.0)
@@ -175,24 +177,38 @@ def lines_below(evaluation: Evaluation) -> list[str]:
 
 
 def relations(evaluation: Evaluation, seed: int) -> list[tuple[str, Estimate]]:
-    """Differences of P@1 that section 4 speaks of, query by query: codes against raw, medians against signs."""
+    """Differences of P@1 and P@10 that section 4 speaks of, query by query.
+
+    Codes against raw features and medians against signs; where one embedder is evaluated with several weights, also
+    the codes of each further ones (fine-tuned, say) against raw features and codes of the first.
+    """
     from triton_models.retrieval.measure import differences
 
-    rows = {(row.name, row.weights, row.type, str(row.distance)): row for row in evaluation.rows}
-    pairs = (
-        (("sign", "Hamming"), ("raw", "L2")),
-        (("sign", "Hamming"), ("raw", "L1")),
-        (("median", "Hamming"), ("sign", "Hamming")),
-        (("median", "Hamming"), ("raw", "L2")),
-    )
     found = []
-    for name, weights in dict.fromkeys((row.name, row.weights) for row in evaluation.rows):
-        for first, second in pairs:
-            one, other = rows.get((name, weights, *first)), rows.get((name, weights, *second))
-            if one is not None and other is not None:
-                difference = differences(one.hits[:, :1], other.hits[:, :1], evaluation.objects, seed)[0]
-                found.append((f"{_named(evaluation, one)} P@1 {' '.join(first)} minus {' '.join(second)}", difference))
+    for one, other in _pairs(evaluation.rows):
+        between = differences(one.hits, other.hits, evaluation.objects, seed)
+        whose = "" if one.weights == other.weights else f"{_named(evaluation, other)} "
+        said = f"{one.type} {one.distance} minus {whose}{other.type} {other.distance}"
+        mine = _named(evaluation, one)
+        found += [(f"{mine} P@{DEPTHS[place]} {said}", between[place]) for place in (0, -1)]
     return found
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    known = {(row.name, row.weights, row.type, str(row.distance)): row for row in rows}
+    first_weights: dict[str, str] = {}
+    pairs = []
+    for name, weights in dict.fromkeys((row.name, row.weights) for row in rows):
+        base = first_weights.setdefault(name, weights)
+        wanted = [((weights, *first), (weights, *second)) for first, second in COMPARED]
+        if weights != base:
+            wanted += [((weights, *SIGN), (base, *second)) for second in (("raw", "L2"), ("raw", "L1"), SIGN)]
+        pairs += [
+            (known[name, *one], known[name, *other])
+            for one, other in wanted
+            if (name, *one) in known and (name, *other) in known
+        ]
+    return pairs
 
 
 def draw_noise(

@@ -7,6 +7,7 @@ export whose outputs differ from torch's beyond the stated tolerance is refused 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -128,7 +129,7 @@ def export_embedder(
         source=loaded.origin.text,
         source_sha256=loaded.origin.sha256,
         licence=loaded.origin.licence,
-        run=str(loaded.about.get("recipe", "")),
+        run=json.dumps(loaded.about["recipe"]) if "recipe" in loaded.about else "",
         data=str(loaded.about.get("data", "")),
         metrics=dict(metrics or {}),
     )

@@ -93,7 +93,7 @@ def train(
         "classes": classes,
         "side": recipe.side,
         "base": loaded.origin.text,
-        "licence": loaded.origin.licence,
+        "licence": loaded.origin.licence if loaded.origin.trained else "yours: trained from nothing",
         "data": described(source, pictures),
         "recipe": asdict(recipe),
         "training": {name: value for name, value in asdict(settings).items() if name not in {"device", "threads"}},

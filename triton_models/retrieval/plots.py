@@ -5,6 +5,7 @@ Positions come from scikit-learn's t-SNE over exact distances. Both libraries be
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,5 +140,5 @@ def _figure(title: str, panels: int) -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise Misconfigured("plots need matplotlib: uv sync --group data") from error
     figure = Figure(figsize=(7 * panels, 7.4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, 110))
     return figure, figure.subplots(1, panels)
