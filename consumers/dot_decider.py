@@ -46,7 +46,7 @@ class DotSettings:
 
 
 class DotDecider:
-    """Decides over a refreshed reader. Not thread-safe beyond what the reader is."""
+    """Decides over a refreshed reader, whose lease it keeps. Not thread-safe beyond what the reader is."""
 
     def __init__(
         self, reader: IndexReader, settings: DotSettings, *, generation: str, clock: Clock, metrics: WorkerMetrics
@@ -93,7 +93,11 @@ class DotDecider:
         decided.witnesses.extend(witnesses)
 
     def neighbours(self, record: ObjectRecord, found: DetectedObject) -> SearchResult:
-        """What visual search answers for an object of a pin: the results of which its signals are made."""
+        """What visual search answers for an object of a pin: the results of which its signals are made.
+
+        A batch of many searches in a large index takes longer than the reader's lease: it is kept meanwhile.
+        """
+        self._reader.keep()
         started = self._clock.monotonic()
         result = self._reader.search(
             found.codes[0].bits,

@@ -41,6 +41,8 @@ from indexer.search import nearest
 __all__ = ["Entry", "Hit", "IndexReader", "IndexSize", "Query", "SearchResult"]
 
 _TRIES = 8
+_RENEWED = 0.25
+"""Share of a lease that is gone when it is written again."""
 Version = tuple[Followed, ...]
 Answer = TypeVar("Answer")
 
@@ -165,6 +167,11 @@ class IndexReader:
             self._valid_until = self._leased[0] + self._lease_s
             return self.watermark
 
+    def keep(self) -> None:
+        """Refreshes once a quarter of the lease is gone: between the questions of long work. Raises as `refresh`."""
+        if self._clock.monotonic() > self._valid_until - self._lease_s * (1 - _RENEWED):
+            self.refresh()
+
     def _check(self, version: Version) -> None:
         for one in version:
             found = (one.identity.generation, one.identity.bits)
@@ -181,9 +188,9 @@ class IndexReader:
         return held
 
     def _renew(self, started: float, held: _Held) -> None:
-        """Writes the lease when what it holds moved or a quarter of its time is gone."""
+        """Writes the lease when what it holds moved or a share of its time is gone."""
         written, known = self._leased
-        if held != known or started > written + self._lease_s / 4:
+        if held != known or started > written + self._lease_s * _RENEWED:
             self._lease.renew(started + self._lease_s, held.positions, held.layouts)
             self._leased = (started, held)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consumers.dot_decider import DotSettings
 from consumers.dots import NotActive, NotYetApplied
 from consumers.ports import Message
+from dotstream.clock import ManualClock
+from indexer.reader import IndexReader, SearchResult
 from indexer.records import delete_record
 from indexer.records_pb2 import Dot
 from tests.consumers.dots_place import BITS, RULE, Place, record_of
@@ -111,3 +114,19 @@ def test_a_record_with_objects_from_crops_is_decided_above_the_one_before_it(pla
     (before,), (after,) = place.decide(place.log(first)), place.decide(place.log(again))
     assert (before.decision, after.decision) == (1, 65_537)
     assert (before.index_objects, after.index_objects) == (1, 1)
+
+
+def test_a_batch_may_take_longer_than_the_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    place = Place(tmp_path / "g1", clock)
+    search = IndexReader.search
+
+    def slow(reader: IndexReader, code: bytes, k: int, **asked: Any) -> SearchResult:
+        clock.sleep(4.0)  # of a lease of 10
+        return search(reader, code, k, **asked)
+
+    monkeypatch.setattr(IndexReader, "search", slow)
+    decided = place.decide(*(place.log(record_of(f"pin-{number}")) for number in range(8)))
+    assert [record.pin_id for record in decided] == [f"pin-{number}" for number in range(8)]
+    place.reader.close()
+    place.shard.close()
