@@ -12,13 +12,14 @@ moves no state, and is rebuilt by reading it again. One RocksDB per worker slot.
     b"g" + pin                                   -> b""; deleted pins
     b"t" + p u32 + pin                           -> b""; live pins of whose witnesses one is deleted now
     b"c" + p u32 + outcome                       -> u64, live pins with this outcome (see `outcome_of`)
+    b"u" + pin                                   -> b""; turned: its delete was read or taken back, and step 2 is due
 
 How a batch is folded in, so that a crash at any point is mended by reading the same records again:
 
     1. of each pin the record that wins by (version, deleted, epoch, decision) replaces the one before, with its
-       entries under w, q, g and c: one write
-    2. for every pin that was read, and every pin that rests on one whose delete was read or taken back, the mark under
-       t is set or cleared by what is stored now, and the positions move: one write
+       entries under w, q, g and c, and one whose delete was read or taken back is noted under u: one write
+    2. for every pin that was read, and every pin that rests on a noted one, the mark under t is set or cleared by what
+       is stored now, the notes go, and the positions move: one write
 """
 
 from __future__ import annotations
@@ -113,9 +114,12 @@ class DotLedger:
 
     def fold(self, records: Sequence[Logged], positions: Mapping[int, int]) -> int:
         """Takes records in, by the two steps above. Returns how many could not be read and were left out."""
-        read, turned, unreadable = self._winners(records)
+        read, unreadable = self._winners(records)
         batch = WriteBatch(raw_mode=True)
-        for partition, record in self._to_mark(read, turned):
+        turned = [key[1:] for key in self._keys(b"u", b"u")]
+        for key in turned:
+            batch.delete(b"u" + key)
+        for partition, record in self._to_mark(read, [key.decode() for key in turned]):
             key = b"t" + _U32.pack(partition) + record.pin_id.encode()
             if self._is_bereft(record):
                 batch.put(key, b"")
@@ -142,10 +146,10 @@ class DotLedger:
 
     # Step 1.
 
-    def _winners(self, records: Sequence[Logged]) -> tuple[list[str], list[str], int]:
-        """Writes the winners.
+    def _winners(self, records: Sequence[Logged]) -> tuple[list[str], int]:
+        """Writes the winners, and notes those that are deleted now or were before.
 
-        Returns: the pins that were read, those that are deleted now or were before, and how many were unreadable.
+        Returns: the pins that were read, and how many records were unreadable.
         """
         before: dict[str, Known | None] = {}
         after: dict[str, Known | None] = {}
@@ -167,14 +171,15 @@ class DotLedger:
         counts: Counter[bytes] = Counter()
         for pin_id, known in after.items():
             _replace(batch, counts, pin_id, before[pin_id], known)
+            if _is_gone(before[pin_id]) or _is_gone(known):
+                batch.put(b"u" + pin_id.encode(), b"")
         for key, change in counts.items():
             with _edge():
                 value = self._db.get(key)
             batch.put(key, _U64.pack((_U64.unpack(value)[0] if value else 0) + change))
         with _edge():
             self._db.write(batch)
-        turned = [pin_id for pin_id in after if _is_gone(before[pin_id]) or _is_gone(after[pin_id])]
-        return list(after), turned, unreadable
+        return list(after), unreadable
 
     # Step 2.
 

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, fields
 from hashlib import file_digest
 from pathlib import Path
@@ -232,17 +232,22 @@ def restore(snapshot: Path, generation: Path, *, topic_id: str, clock: Clock, te
     """
     manifest = read_manifest(snapshot)
     _check_fits(manifest, generation, topic_id)
-    for part in manifest.parts:
-        home = generation / str(part.partition)
-        home.mkdir(parents=True, exist_ok=True)
-        with folder.held(home, clock, 0):
+    made: list[tuple[Path, Path]] = []
+    with ExitStack() as holds:
+        for part in manifest.parts:
+            home = generation / str(part.partition)
+            home.mkdir(parents=True, exist_ok=True)
+            holds.enter_context(folder.held(home, clock, 0))
+            _check_empty(home)
             folder.clear_left_overs(home)
             version = folder.new_version(home)
             for name, (size, sha256) in part.files.items():
                 _put_back(snapshot / name, version / Path(*Path(name).parts[1:]), size, sha256)
             _publish(version)
+            made.append((home, version))
+            tell(f"partition {part.partition}: {part.codes} codes, to go on behind offset {part.applied}")
+        for home, version in made:
             folder.point(home, CURRENT, version)
-        tell(f"partition {part.partition}: {part.codes} codes, to go on behind offset {part.applied}")
     return manifest
 
 
@@ -260,10 +265,13 @@ def _check_fits(manifest: Manifest, generation: Path, topic_id: str) -> None:
             raise ForeignFormat(
                 f"the shards have format {part.identity.get('format')}; this software reads format {folder.FORMAT}"
             )
-        home = generation / str(part.partition)
-        for pointer in (CURRENT, NEXT):
-            if (home / pointer).exists():
-                raise Misconfigured(f"{home} is in use; move it away first, a snapshot is put into empty folders only")
+        _check_empty(generation / str(part.partition))
+
+
+def _check_empty(home: Path) -> None:
+    for pointer in (CURRENT, NEXT):
+        if (home / pointer).exists():
+            raise Misconfigured(f"{home} is in use; move it away first, a snapshot is put into empty folders only")
 
 
 def _put_back(source: Path, target: Path, size: int, sha256: str) -> None:

@@ -89,6 +89,21 @@ def test_it_holds_what_the_log_says_whatever_the_batches_and_repeats(
         ledger.close()
 
 
+def test_a_delete_that_is_taken_back_clears_the_marks_though_a_crash_comes_in_between(tmp_path: Path) -> None:
+    rests = DotRecord(pin_id="a", version=1, witnesses=["c"])
+    gone, back = DotRecord(pin_id="c", version=1, deleted=True), DotRecord(pin_id="c", version=2)
+    log = logged([rests, gone, back])
+    ledger = DotLedger(tmp_path)
+    ledger.fold(log[:2], {0: 2})
+    assert ledger.bereft(0, None, 9) == ["a"]
+    ledger._winners(log[2:])
+    ledger.close()
+    ledger = DotLedger(tmp_path)
+    ledger.fold(log[2:], {0: 3})
+    check(ledger, [rests, gone, back])
+    ledger.close()
+
+
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[DotLedger]:
     made = DotLedger(tmp_path / "ledger")

@@ -159,6 +159,28 @@ def test_damage_in_any_file_is_found_before_anything_is_in_place(snapshot: Path,
     finish(tmp_path / "elsewhere" / "g1" / "0", churn(30, 2))
 
 
+def test_damage_in_one_partition_puts_none_in_place(tmp_path: Path) -> None:
+    for number in range(2):
+        open_shard(tmp_path / "g1" / str(number), partition=number).close()
+    with (
+        committed(tmp_path / "g1" / "0", 0, ManualClock()) as first,
+        committed(tmp_path / "g1" / "1", 1, ManualClock()) as second,
+    ):
+        manifest = take({0: first, 1: second}, tmp_path / "snapshot", ManualClock(), print)
+    path = tmp_path / "snapshot" / next(name for name in manifest.parts[1].files if name.endswith(".codes"))
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(Damaged):
+        put_back(tmp_path / "snapshot", tmp_path / "elsewhere" / "g1")
+    assert not list((tmp_path / "elsewhere" / "g1").glob("*/CURRENT"))
+    path.write_bytes(whole)
+    put_back(tmp_path / "snapshot", tmp_path / "elsewhere" / "g1")
+    for number in range(2):
+        assert len(list((tmp_path / "elsewhere" / "g1" / str(number)).glob("v-*"))) == 1
+        open_shard(tmp_path / "elsewhere" / "g1" / str(number), partition=number).close()
+
+
 def test_a_snapshot_does_not_change_with_the_shard(tmp_path: Path) -> None:
     log = churn(30, 4)
     shard = open_shard(tmp_path / "g1" / "0")
