@@ -134,6 +134,7 @@ class CropsJob:
 
     def open(self, source: Partition, end: int) -> KeyedState:
         self._turn_at.pop(source, None)
+        self._sent.clear()  # after a broken transaction nothing of it comes; what does come is the same record twice
         return self._open_state(source, end)
 
     # What events do to the state.
@@ -190,9 +191,18 @@ class CropsJob:
 
     def _missing(self, states: Mapping[Partition, KeyedState]) -> list[Output]:
         """The records that lack agreed boxes, among the pins whose turn it is."""
+        now = self._clock.monotonic()
+        self._sent = {pin_id: sent for pin_id, sent in self._sent.items() if now < sent[2]}
         outputs: list[Output] = []
         for source, pin_id in self._turn(states):
-            output = self._looked(states[source], pin_id)
+            try:
+                self._reader.keep()  # calls to Triton may take longer than a lease
+                output = self._looked(states[source], pin_id)
+            except Retryable as error:
+                if not outputs:
+                    raise
+                log.warning("objects from crops wait, but for %d records: %s", len(outputs), error)
+                break  # the next turn meets it again
             self._changed.pop((source, pin_id), None)
             if output is not None:
                 outputs.append(output)
@@ -240,13 +250,7 @@ class CropsJob:
     def _is_under_way(self, record: ObjectRecord) -> bool:
         """Whether a record was sent that the index has still to apply."""
         sent = self._sent.get(record.pin_id)
-        if sent is None:
-            return False
-        version, revision, deadline = sent
-        if (record.version, record.revision) < (version, revision) and self._clock.monotonic() < deadline:
-            return True
-        del self._sent[record.pin_id]
-        return False
+        return sent is not None and (record.version, record.revision) < sent[:2]
 
     def _since(self, state: KeyedState, record: ObjectRecord) -> int:
         """From when on crops of the pin are of its present picture, Unix ms; notes a change of picture."""

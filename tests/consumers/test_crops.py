@@ -247,6 +247,53 @@ def test_with_triton_away_events_are_applied_and_objects_come_later(stage: Stage
     assert len(stage.from_crops()) == 1
 
 
+def test_with_triton_away_in_mid_turn_what_is_ready_is_published(stage: Stage) -> None:
+    for number in range(3):
+        stage.index(record_of(f"pin-{number}"))
+        stage.crop("ann", "bob", "cyd", pin_id=f"pin-{number}")
+
+    def embed(image_ref: str, boxes: Sequence[Box]) -> Sequence[bytes]:
+        if stage.embedded:
+            raise Retryable("Triton is away")
+        return Stage.embed(stage, image_ref, boxes)
+
+    stage.embed = embed  # type: ignore[method-assign]
+    stage.start()
+    stage.run()
+    assert len(stage.published()) == len(stage.embedded) == 1
+
+
+def test_a_turn_may_take_longer_than_the_readers_lease(stage: Stage) -> None:
+    for number in range(3):
+        stage.index(record_of(f"pin-{number}"))
+        stage.crop("ann", "bob", "cyd", pin_id=f"pin-{number}")
+
+    def embed(image_ref: str, boxes: Sequence[Box]) -> Sequence[bytes]:
+        stage.clock.sleep(6.0)  # of a lease of 10
+        return Stage.embed(stage, image_ref, boxes)
+
+    stage.embed = embed  # type: ignore[method-assign]
+    stage.start()
+    stage.run()
+    assert sorted(record.pin_id for record in stage.published()) == ["pin-0", "pin-1", "pin-2"]
+
+
+def test_what_a_broken_transaction_took_back_is_sent_again_at_once(stage: Stage) -> None:
+    broken: list[str] = []
+
+    def fault(step: str) -> None:
+        if step == "before commit" and not broken and stage.embedded:
+            broken.append(step)
+            raise LogBroken("the transaction was aborted")
+
+    stage.cluster.fault = fault
+    stage.index(record_of("pin"))
+    stage.crop("ann", "bob", "cyd")
+    stage.run(5)
+    assert broken
+    assert len(stage.from_crops()) == 1
+
+
 def test_a_picture_that_cannot_be_had_stops_nothing(stage: Stage) -> None:
     stage.index(record_of("pin"))
     stage.failure = Poison("picture_missing", "it was erased")
