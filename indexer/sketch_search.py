@@ -2,8 +2,8 @@
 
 Sketches (sketches.py) are a small part of the codes' size, and a sketch's distance is at most its code's. That gives
 
-- approximate k nearest: the `depth` nearest sketches are ranked by their codes. Versions, deletes and filters hold as
-  in an exact search, only a neighbour whose sketch looks far is missed; faster.py measures how many are;
+- approximate k nearest: a small share of the codes, those with the nearest sketches, is ranked. Versions, deletes and
+  filters hold as in an exact search, only a neighbour whose sketch looks far is missed; faster.py measures how many;
 - exact range search: a code within distance d has its sketch within d, so that all others need not be read.
 """
 
@@ -22,6 +22,7 @@ from indexer.sweeps import Job, Part, jobs, parts_of, sweep
 from indexer.view import View
 
 _MOST_TIES = 4
+_FEWEST = 100
 _WORTH_IT = 8
 """A range search reads all codes when more than one in so many looks near enough."""
 _Sweep = Callable[..., list[Nearest]]
@@ -32,14 +33,14 @@ class SketchSearch:
 
     Args:
         bits: of a sketch, a multiple of 64.
-        depth: how many of the nearest sketches are ranked by their codes; `4 k` where that is more.
+        share: of the codes that are ranked, those with the nearest sketches; `4 k` and 100 where that is more.
     """
 
-    def __init__(self, bits: int, depth: int) -> None:
-        if bits <= 0 or bits % 64 or depth < 1:
-            raise ValueError(f"sketches of {bits} bits, {depth} deep; they have a multiple of 64 bits and a depth")
+    def __init__(self, bits: int, share: float) -> None:
+        if bits <= 0 or bits % 64 or not 0 <= share <= 1:
+            raise ValueError(f"sketches of {bits} bits, share {share}: a multiple of 64, and 0 to 1")
         self._bits = bits
-        self._depth = depth
+        self._share = share
         self._sample: Sample | None = None
 
     def nearest(
@@ -90,7 +91,8 @@ class SketchSearch:
         self, job: Job, asks: Sequence[Ask], parts: Sequence[Part], sample: Sample, swept: _Sweep
     ) -> Iterator[Job]:
         """Each query on its own, confined to the rows whose sketches are nearest."""
-        looks = [self._sketched(asks[number], max(self._depth, 4 * asks[number].k), sample) for number in job.asks]
+        depth = max(_FEWEST, round(self._share * rows_of(parts)))
+        looks = [self._sketched(asks[number], max(depth, 4 * asks[number].k), sample) for number in job.asks]
         slices = [sample.of(part) for part in parts]
         near = swept(slices, looks, Job(list(range(len(looks))), job.masks), sliced=True)
         for number, look, one in zip(job.asks, looks, near, strict=True):

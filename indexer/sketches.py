@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.kernel import kernel
+from indexer.scan import Stored
 from indexer.segments import Segment
 from indexer.sweeps import Part
 
@@ -68,7 +69,9 @@ class Sample:
                 self._made[part.segment] = sketch
             while sketch.rows < part.length:
                 self._fill(sketch, part.segment, min(part.length, sketch.rows + _CHUNK_ROWS))
-        return replace(part, stored=replace(part.stored, codes=sketch.words))
+        stored = part.stored
+        sketched = Stored(sketch.words, stored.base, stored.born, stored.died, stored.watermark)
+        return Part(part.number, part.view, part.segment, part.length, sketched)
 
     def _fill(self, sketch: _Sketch, segment: Segment, stop: int) -> None:
         """Fills in the rows up to `stop`. Committed codes change by rewrites only, so that each is sampled once."""

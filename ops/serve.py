@@ -161,7 +161,7 @@ def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:
             raise Misconfigured("index.approximate needs sketches to search by: set index.sketch_bits, 256 for a start")
         return None
     return Faster(
-        SketchSearch(index.sketch_bits, index.sketch_depth),
+        SketchSearch(index.sketch_bits, index.sketch_share),
         approximate=index.approximate,
         check_every=index.recall_every,
         observer=RecallMetrics(registry) if index.approximate else None,

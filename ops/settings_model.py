@@ -214,7 +214,7 @@ class Index(Section):
         multiple_of=64,
         description="bits of each code that the API keeps in memory to search by; 0: none",
     )
-    sketch_depth: Count = Field(default=500, description="codes that an approximate search ranks exactly")
+    sketch_share: Share = Field(default=0.01, description="share of the codes that an approximate search ranks exactly")
     approximate: bool = Field(default=False, description="the API searches approximately, by sketches")
     recall_every: Count = Field(default=100, description="of so many approximate searches one is checked")
 

@@ -51,7 +51,7 @@ def rows(found: list[list[Candidates]]) -> list[list[tuple[int, int]]]:
 def test_ranges_and_all_else_but_recall_are_exact(seed: int, length: int, queries: int) -> None:
     random = np.random.default_rng(seed)
     crew = Crew(2)
-    sketches = SketchSearch(128, 20)
+    sketches = SketchSearch(128, 0.02)
     with TemporaryDirectory() as folder:
         made = segments(Path(folder), random, 2)
         for watermark, head in ((2, length), (20, SLOTS)):  # the second time there is more of the head
@@ -91,7 +91,7 @@ def test_near_duplicates_are_all_found_and_little_else_is_read(tmp_path: Path) -
     made = Segment.create(tmp_path, SegmentSpec("g1", 0, BITS, SLOTS, bytes(16)), 0)
     made.write(0, codes, np.zeros(SLOTS, SLOT))
     view = View(0, 0, ((made, SLOTS),))
-    sketches = SketchSearch(128, 10)
+    sketches = SketchSearch(128, 0.0)
     ask = Ask(codes[3], 50, 8, (Terms(Wanted(), {}),))
     assert rows(sketches.exactly([view], [ask], crew=ALONE, checkpoint=lambda: None)) == [[(0, 3), (0, 7), (8, 9)]]
     assert rows(sketches.nearest([view], [ask], crew=ALONE, checkpoint=lambda: None)) == [[(0, 3), (0, 7), (8, 9)]]
@@ -103,7 +103,7 @@ def test_a_code_that_was_put_back_is_sketched_again(tmp_path: Path) -> None:
     made = Segment.create(tmp_path, SegmentSpec("g1", 0, BITS, SLOTS, bytes(16)), 0)
     made.write(0, codes, np.zeros(SLOTS, SLOT))
     view = View(0, 0, ((made, SLOTS),))
-    sketches = SketchSearch(128, 10)
+    sketches = SketchSearch(128, 0.0)
     ask = Ask(codes[0], 1, 5, (Terms(Wanted(), {}),))
     damaged = codes[0].copy()
     made.codes[0] ^= 0xFF
@@ -116,12 +116,12 @@ def test_sketches_as_wide_as_the_codes_change_nothing(tmp_path: Path) -> None:
     made = segments(tmp_path, np.random.default_rng(6), 1)
     view = View(0, 20, ((made[0], SLOTS),))
     ask = Ask(made[0].codes[5], 9, BITS, (Terms(Wanted(), {}),))
-    sketches = SketchSearch(BITS, 1)
+    sketches = SketchSearch(BITS, 0.1)
     found = sketches.nearest([view], [ask], crew=ALONE, checkpoint=lambda: None)
     assert rows(found) == rows(nearest([view], [ask], crew=ALONE, checkpoint=lambda: None))
-    for bits, depth in ((0, 5), (100, 5), (128, 0)):
-        with pytest.raises(ValueError, match="multiple of 64"):
-            SketchSearch(bits, depth)
+    for bits, share in ((0, 0.5), (100, 0.5), (128, 1.5)):
+        with pytest.raises(ValueError, match="a multiple of 64"):
+            SketchSearch(bits, share)
 
 
 class Counting:
@@ -136,7 +136,7 @@ def test_recall_is_measured_on_every_so_many_queries() -> None:
     def hits(*names: str) -> SearchResult:
         return SearchResult([Hit(name, None, 1, 64, 0.9, ObjectRecord()) for name in names], {})
 
-    counting, sketches = Counting(), SketchSearch(64, 5)
+    counting, sketches = Counting(), SketchSearch(64, 0.5)
     asked: list[int] = []
 
     def ask(queries: Any, find: Find) -> list[SearchResult]:
@@ -159,7 +159,7 @@ def test_recall_is_measured_on_every_so_many_queries() -> None:
 def test_a_reader_searches_by_sketches_while_its_index_changes(tmp_path: Path) -> None:
     clock, counting = ManualClock(), Counting()
     shard = open_shard(tmp_path / GENERATION / "0", clock=clock, bits=256)
-    faster = Faster(SketchSearch(64, 300), approximate=True, check_every=1, observer=counting)
+    faster = Faster(SketchSearch(64, 1.0), approximate=True, check_every=1, observer=counting)
     reader = IndexReader(tmp_path / GENERATION, 1, clock=clock, lease_s=60.0, name="a", threads=2, faster=faster)
     names = [f"pin-{n}" for n in range(60)]
     records = {name: live(name, bits=256) for name in names}
@@ -174,6 +174,6 @@ def test_a_reader_searches_by_sketches_while_its_index_changes(tmp_path: Path) -
         assert name not in {hit.pin_id for hit in reader.search(code, 300).hits}
         assert reader.search(code, 5, within=20).hits == []
     assert counting.checks
-    assert all(found == expected for found, expected in counting.checks)  # 300 deep is all that there is
+    assert all(found == expected for found, expected in counting.checks)  # all sketches are near enough
     reader.close()
     shard.close()
