@@ -178,15 +178,15 @@ def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, quer
                     near = _sliced_distances(b, work, shape, group, tile, queries=queries)
                 else:
                     codes = _codes(b, work, shape, group, picked=layout == "picked")
-                    near = _distances(b, shape, codes, tile, queries)
+                    near = _distances(b, shape, ahead, codes=codes, tile=tile, queries=queries)
                 for which, distances in enumerate(near):
                     _compare(b, work, accept, query=b.add(query, _int(which)), group=group, near=distances)
     b.ret_void()
 
 
 class _Ahead:
-    """Fetches what is read next: for a lone query or picked rows at a fixed distance, else the next block bit by bit,
-    shared out over the steps that the tiles of queries take in the present one.
+    """Fetches what is read next. For a lone query and for picked rows that is what lies at a fixed distance; else it is
+    the next block, bit by bit, shared out over the steps that the tiles of queries take in the present one.
     """
 
     def __init__(self, b: _Builder, work: ir.Value, shape: _Shape, queries: int, nq: ir.Value, *, picked: bool) -> None:
@@ -212,16 +212,23 @@ class _Ahead:
                 start = b.mul(row, _int(shape.code_bytes))
                 for line in range(0, shape.code_bytes, _LINE):
                     shape.fetch(b, self._codes, b.add(start, _int(line)))
-        elif self._lone:
-            start = b.add(b.mul(group, _int(shape.code_bytes)), _int(AHEAD_BYTES))
-            for line in range(0, shape.lanes * shape.code_bytes, _LINE):
-                shape.fetch(b, self._codes, b.add(start, _int(line)))
-        else:
+        elif not self._lone:
             first = b.load(self._next, typ=_I64)
             last = b.add(first, self._share)
             with b.count(first, last, _LINE) as line:
                 shape.fetch(b, self._codes, line)
             b.store(last, self._next)
+
+    def line(self, code: ir.Value, number: int) -> None:
+        """With the load of such a number in a lone query's group: one line for one line, as bursts of them stall.
+
+        Args:
+            code: the group's first.
+            number: of the load.
+        """
+        line = number * _LINE
+        if self._lone and not self._picked and line < self._shape.lanes * self._shape.code_bytes:
+            self._shape.fetch(self._b, code, _int(AHEAD_BYTES + line))
 
 
 def _codes(b: _Builder, work: ir.Value, shape: _Shape, group: ir.Value, *, picked: bool) -> list[ir.Value]:
@@ -234,17 +241,19 @@ def _codes(b: _Builder, work: ir.Value, shape: _Shape, group: ir.Value, *, picke
     return [b.at(codes, b.mul(number, _int(shape.code_bytes)), _I8) for number in numbers]
 
 
-def _distances(b: _Builder, shape: _Shape, codes: Sequence[ir.Value], tile: ir.Value, queries: int) -> list[ir.Value]:
-    """Per query a vector with the distances of the group's codes."""
+def _distances(
+    b: _Builder, shape: _Shape, ahead: _Ahead, *, codes: Sequence[ir.Value], tile: ir.Value, queries: int
+) -> list[ir.Value]:
+    """Per query a vector with the distances of the group's codes. Codes are read one by one, in the order of memory."""
     sums = [[ir.Constant(shape.vector, None)] * len(codes) for _ in range(queries)]
-    stride = shape.lanes * 8
-    for at in range(0, shape.code_bytes, stride):
-        parts = [shape.load(b, b.at(tile, _int(n * shape.code_bytes), _I8), at) for n in range(queries)]
-        for n, code in enumerate(codes):
-            stored = shape.load(b, code, at)
-            for which, part in enumerate(parts):
-                counted = b.call(shape.popcount, [b.xor(stored, part)])
-                sums[which][n] = b.add(sums[which][n], counted)
+    starts = range(0, shape.code_bytes, shape.lanes * 8)
+    for load, (n, at) in enumerate((n, at) for n in range(len(codes)) for at in starts):
+        ahead.line(codes[0], load)
+        stored = shape.load(b, codes[n], at)
+        for which in range(queries):
+            part = shape.load(b, b.at(tile, _int(which * shape.code_bytes), _I8), at)
+            counted = b.call(shape.popcount, [b.xor(stored, part)])
+            sums[which][n] = b.add(sums[which][n], counted)
     return [_across(b, vectors) for vectors in sums]
 
 
