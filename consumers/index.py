@@ -101,6 +101,7 @@ class IndexJob:
         outputs: list[Output] = []
         published: list[Callable[[], None]] = []
         for (topic, number), shard in caught_up.items():
+            shard.note_level()
             outputs += self._winners(shard, topic, number, published)
             outputs += self._nulls(shard, topic, number, published)
 

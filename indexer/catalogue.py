@@ -15,7 +15,8 @@ A database (indexer/database.py) with these column families, all with raw bytes 
     words      the inverted index of annotation search (indexer/words.py)
     names      b"l" | b"c" | b"b" + name -> u64, numbers of labels, categories and boards in the segments' columns
     meta       b"format" -> JSON identity; b"state" -> indexer/commit_page.py; b"layout" -> indexer/layout.py;
-               b"names" -> u64, the greatest number given in names
+               b"names" -> u64, the greatest number given in names; b"level" -> i64, Unix ms at which the log was last
+               seen read to its end, else the folder was made
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from indexer.segment_format import LIVE, SegmentSpec, place_of, slot_of, sync_fo
 from indexer.segments import Segment
 from indexer.steps import Steps
 
+LEVEL = b"level"
+"""The row of `meta` that says when the state was level with its log, Unix ms."""
 _CHECK_ROWS = 4096
 
 
@@ -65,7 +67,16 @@ class Opened:
             self.files.close()
 
 
-def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: float, rebuild: bool, at: Steps) -> Opened:
+def open_shard(
+    home: Path,
+    wanted: Identity,
+    *,
+    clock: Clock,
+    lock_limit_s: float,
+    rebuild: bool,
+    null_retention_ms: int,
+    at: Steps,
+) -> Opened:
     """Takes and recovers the version folder that is in place, or the one that a rebuild fills; makes the first one.
 
     Args:
@@ -73,30 +84,33 @@ def open_shard(home: Path, wanted: Identity, *, clock: Clock, lock_limit_s: floa
         wanted: what it must serve; its segment size and incarnation are for a new folder.
         clock: for waiting.
         lock_limit_s: how long to wait for another holder.
-        rebuild: work on NEXT instead of CURRENT; one for another topic is replaced by a new one.
+        rebuild: work on NEXT instead of CURRENT; one that needs a rebuild itself is replaced by a new one.
+        null_retention_ms: for so long the log remembers deletes; 0: for ever. A state that was not level with its log
+            for longer may lack deletes that the log has forgotten.
         at: called with a step's name before and after it, for crash tests.
 
     Raises:
         LockHeld, NeedsRebuild, ForeignFormat, Damaged, DiskFull, Retryable.
     """
     pointer = NEXT if rebuild else CURRENT
+    level_since_ms = clock.now_ms() - null_retention_ms if null_retention_ms else 0
     while True:
         version, lock = folder.take_version(
-            home, pointer, lambda: _make(home, pointer, wanted, at), clock=clock, lock_limit_s=lock_limit_s
+            home, pointer, lambda: _make(home, pointer, wanted, clock, at), clock=clock, lock_limit_s=lock_limit_s
         )
         try:
-            return _open(version, pointer, lock, wanted, at)
+            return _open(version, pointer, lock, wanted, at, level_since_ms=level_since_ms)
         except NeedsRebuild:
             lock.release()
             if not rebuild:
                 raise
-            (home / NEXT).unlink()  # it was begun for a topic that is gone
+            (home / NEXT).unlink()  # it was begun for a topic that is gone, or too long ago
         except BaseException:
             lock.release()
             raise
 
 
-def _make(home: Path, pointer: str, wanted: Identity, at: Steps) -> Path:
+def _make(home: Path, pointer: str, wanted: Identity, clock: Clock, at: Steps) -> Path:
     """A new version folder with its identity, an empty state and the first segment; then the pointer to it."""
     at("make")
     version = folder.new_version(home)
@@ -110,6 +124,7 @@ def _make(home: Path, pointer: str, wanted: Identity, at: Steps) -> Path:
         batch = catalogue.batch()
         batch.put("meta", b"format", wanted.pack())
         batch.put("meta", b"state", State(incarnation, building=pointer == NEXT).pack())
+        batch.put("meta", LEVEL, I64.pack(clock.now_ms()))
         catalogue.write(batch)
         catalogue.sync()
         at("made state")
@@ -134,12 +149,15 @@ def spec_of(identity: Identity) -> SegmentSpec:
     )
 
 
-def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps) -> Opened:
+def _open(version: Path, pointer: str, lock: Lock, wanted: Identity, at: Steps, *, level_since_ms: int) -> Opened:
     with ExitStack() as undo:
         catalogue = Catalogue(version / "catalogue")
         undo.callback(catalogue.close)
         identity = folder.read_identity(catalogue.get("meta", b"format"))
         identity.hold_against(wanted)
+        level = catalogue.get("meta", LEVEL)
+        if level is not None and I64.unpack(level)[0] < level_since_ms:
+            raise NeedsRebuild("the shard was away for longer than the log remembers deletes")
         state = commit_page.unpack(catalogue.get("meta", b"state") or b"")
         laid_out = layout.unpack(catalogue.get("meta", b"layout"))
         files = CodeFiles(version / "segments", spec_of(identity), laid_out, state)

@@ -46,6 +46,7 @@ from indexer.steps import Steps, no_steps
 
 DEFAULT_SEGMENT_SLOTS = 65_536
 SYNC_EVERY_S = 0.1
+LEVEL_EVERY_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Shard(ShardAnswers):
         self._state = opened.state
         self._clock = clock
         self._null_retention_ms = null_retention_ms
+        self._level_ms: int | None = None
         self._at = at
         self._mutex = threading.RLock()
         self._compacting = threading.Lock()
@@ -128,14 +130,15 @@ class Shard(ShardAnswers):
             clock: time for syncs and waits.
             lock_limit_s: how long another holder is waited for.
             segment_slots: codes per segment of a new folder, a multiple of 8; an old one keeps its own.
-            null_retention_ms: a logged null lets go of a delete only so long after the delete.
+            null_retention_ms: a logged null lets go of a delete only so long after the delete, and a shard that was
+                away for longer is rebuilt; 0: deletes are remembered for ever.
             rebuild: fill a new folder beside the present one, to be put in place by `promote`. A rebuild that was
                 broken off is taken up again.
             at: called around each durable step with its name; crash tests raise from it.
 
         Raises:
             LockHeld: another process holds the folder still.
-            NeedsRebuild: it reflects another topic; open it with `rebuild`.
+            NeedsRebuild: it reflects another topic, or was away for too long; open it with `rebuild`.
             ForeignFormat, Damaged: it cannot be used; nothing was changed.
             DiskFull, Retryable: the disk refuses for now.
         """
@@ -144,7 +147,15 @@ class Shard(ShardAnswers):
         check_name(generation)
         wanted = Identity(generation, partition, topic_id, feature, bits, segment_slots, secrets.token_hex(16))
         with disk():
-            opened = open_shard(folder, wanted, clock=clock, lock_limit_s=lock_limit_s, rebuild=rebuild, at=at)
+            opened = open_shard(
+                folder,
+                wanted,
+                clock=clock,
+                lock_limit_s=lock_limit_s,
+                rebuild=rebuild,
+                null_retention_ms=null_retention_ms,
+                at=at,
+            )
             try:
                 return cls(opened, clock=clock, null_retention_ms=null_retention_ms, at=at)
             except BaseException:
@@ -196,6 +207,20 @@ class Shard(ShardAnswers):
                 state = replace(self._state, applied=offset, reached=max(offset, self._state.reached))
                 self._write_state(state)
                 self._usable = True
+
+    def note_level(self) -> None:
+        """Notes, at most every hour, that the log was read to its end: from now on it counts as away."""
+        with self._mutex, disk():
+            now_ms = self._clock.now_ms()
+            if self._level_ms is not None and 0 <= now_ms - self._level_ms < LEVEL_EVERY_MS:
+                return
+            self._check_usable()
+            self._usable = False
+            batch = self._catalogue.batch()
+            batch.put("meta", recovery.LEVEL, I64.pack(now_ms))
+            self._catalogue.write(batch)
+            self._level_ms, self._unsynced = now_ms, True
+            self._usable = True
 
     def _commit(self, read: Sequence[tuple[str, Logged, Winner | None]]) -> Counts:
         pins = list(dict.fromkeys(pin_id for pin_id, _, _ in read))

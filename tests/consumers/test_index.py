@@ -203,3 +203,21 @@ def test_failures_change_nothing_in_the_end(
     rebuilt.run()
     assert met.digests() == rebuilt.digests()
     assert last_logged(cluster) == winners(cluster)
+
+
+def test_a_worker_that_has_nothing_to_do_is_not_away(tmp_path: Path) -> None:
+    place = Place(log_of([live("a", 1)]), tmp_path)
+    for _ in range(3):
+        place.run()
+        place.clock.sleep(50 * 60)
+    for partition in range(2):
+        Shard.open(
+            tmp_path / str(partition),
+            generation="g1",
+            partition=partition,
+            topic_id="t",
+            feature=FEATURE,
+            bits=BITS,
+            clock=place.clock,
+            null_retention_ms=2 * 3_600_000,
+        ).close()

@@ -15,6 +15,7 @@ from indexer.errors import Damaged, ForeignFormat, LockHeld, NeedsRebuild, Super
 from indexer.folder import CURRENT, named
 from tests.support.index_oracle import Oracle, dead, hold_against, live, log_of, open_shard
 
+DAY_MS = 86_400_000
 LOG = log_of([("a", live("a")), ("b", live("b")), ("c", dead("c"))])
 
 
@@ -53,6 +54,30 @@ def test_offsets_past_the_end_of_the_log_need_a_rebuild(tmp_path: Path) -> None:
     shard.check_log_end(3)
     with pytest.raises(NeedsRebuild, match="ends before 2"):
         shard.check_log_end(2)
+    shard.close()
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_shard_that_was_away_for_longer_than_deletes_are_remembered_starts_anew(
+    tmp_path: Path, rebuild: bool
+) -> None:
+    clock = ManualClock()
+    shard = open_shard(tmp_path, clock=clock, null_retention_ms=DAY_MS, rebuild=rebuild)
+    shard.apply(LOG)
+    clock.sleep(20 * 3600)
+    shard.note_level()
+    shard.close()
+    clock.sleep(20 * 3600)  # away, but for less than a day since it was level
+    shard = open_shard(tmp_path, clock=clock, null_retention_ms=DAY_MS, rebuild=rebuild)
+    assert shard.applied_offset == 2
+    shard.close()
+    clock.sleep(5 * 3600)
+    if not rebuild:
+        with pytest.raises(NeedsRebuild, match="away"):
+            open_shard(tmp_path, clock=clock, null_retention_ms=DAY_MS)
+        open_shard(tmp_path, clock=clock).close()  # where deletes are remembered for ever it may be away
+    shard = open_shard(tmp_path, clock=clock, null_retention_ms=DAY_MS, rebuild=True)
+    assert shard.applied_offset == -1
     shard.close()
 
 
