@@ -224,6 +224,8 @@ class Compactor:
             log.info("a shard is not compacted for now: %s", error)
         except DotstreamError as error:
             log.warning("a shard cannot be compacted: %s", error)
+        except Exception:
+            log.exception("a shard cannot be compacted")  # the others can, and this one perhaps in the next round
         return None
 
     def _run(self) -> None:

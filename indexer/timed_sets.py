@@ -80,12 +80,12 @@ class TimedSet:
         changes = [(name, order)]
         if rank_of(order) == SAVED:
             self.members = _put(self.members, name, order)
-            if len(self.members) > capacity:
+            while len(self.members) > capacity:  # more than one above when the capacity was lowered
                 evicted, its = self._drop(self.members)
                 changes.append((evicted, order_of(time_of(its), EVICTED)))
         else:
             self.marks = _put(self.marks, name, order)
-            if len(self.marks) > capacity:
+            while len(self.marks) > capacity:
                 self._drop(self.marks)
         return changes
 

@@ -322,6 +322,26 @@ def test_a_thread_compacts_what_it_watches_and_lets_go_of_what_is_closed(tmp_pat
     assert compactor._shards == []
 
 
+class Broken:
+    """A shard whose compaction meets an error that nobody thought of."""
+
+    closed = False
+
+    def compact(self, dead_share: float) -> Compacted | None:
+        raise RuntimeError(f"a share of {dead_share}")
+
+
+def test_an_unexpected_error_in_one_shard_leaves_the_others_to_be_compacted(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path)
+    feed(shard, churn(40, 3))
+    shard.sync()
+    compactor = Compactor(0.001, SHARE, lambda _: None)
+    compactor.watch(Broken())
+    compactor.watch(shard)
+    assert compactor.round() > 0
+    shard.close()
+
+
 def test_views_of_this_process_outlive_the_files(tmp_path: Path) -> None:
     log = churn(40, 3)
     shard = open_shard(tmp_path)

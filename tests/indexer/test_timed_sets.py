@@ -92,6 +92,19 @@ def test_the_oldest_goes_and_stays_away() -> None:
     assert kept.apply(b"a", order_of(4, SAVED), 2) == [(b"a", order_of(4, SAVED))]
 
 
+def test_a_set_shrinks_to_a_lower_capacity_and_tells_who_went() -> None:
+    kept = filled([(name, order_of(time, SAVED)) for time, name in enumerate([b"a", b"b", b"c", b"d"])], 4)
+    assert kept.apply(b"e", order_of(9, SAVED), 2) == [
+        (b"e", order_of(9, SAVED)),
+        *((name, order_of(time, EVICTED)) for time, name in enumerate([b"a", b"b", b"c"])),
+    ]
+    assert list(kept.members) == [b"d", b"e"]
+    for name in (b"v", b"w", b"x", b"y"):
+        kept.apply(name, order_of(10, UNSAVED), 4)
+    kept.apply(b"z", order_of(11, UNSAVED), 2)
+    assert list(kept.marks) == [b"y", b"z"]
+
+
 @given(events)
 def test_rows_give_the_set_back(seen: list[Event]) -> None:
     kept = filled(seen, 4)
