@@ -117,9 +117,11 @@ def _copy_part(version: Followed, target: Path, partition: int) -> Part:
     home = target / str(partition)
     (home / "segments").mkdir(parents=True)
     _copy_catalogue(version.catalogue, home / "catalogue")
+    with version.catalogue.scan("damaged") as found:
+        will_change = next(found, None) is not None  # sealed codes that wait for their record are put back in place
     for segment, length in version.view.segments:
-        head = segment.number == version.state.head_segment
-        _copy_codes(segment, length if head else None, version.path / "segments", home / "segments")
+        copied = will_change or segment.number == version.state.head_segment
+        _copy_codes(segment, length if copied else None, version.path / "segments", home / "segments")
         _copy_columns(segment, version.state.reached, home / "segments")
     for each in (home / "catalogue", home / "segments", home):
         sync_folder(each)
@@ -154,14 +156,14 @@ def _copy_catalogue(source: Catalogue, target: Path) -> None:
 
 
 def _copy_codes(segment: Segment, length: int | None, source: Path, target: Path) -> None:
-    """The codes of a sealed segment, or of a head up to its length."""
+    """The codes of a sealed segment, as a link where that can be, or codes up to a length."""
     path, spec = segment.name.path(target, ".codes"), segment.spec
     if length is None:
         with suppress(OSError):  # compaction removed it meanwhile, or the target is another file system
             os.link(segment.name.path(source, ".codes"), path)
             return
     codes, _ = segment.files()
-    kept = len(codes) if length is None else ALIGN + length * spec.code_bytes
+    kept = len(codes) if length in {None, spec.capacity} else ALIGN + length * spec.code_bytes
     _write(path, codes[:kept], spec.codes_bytes)
 
 

@@ -15,6 +15,7 @@ from indexer.arbitration import Logged
 from indexer.errors import Damaged, ForeignFormat
 from indexer.follower import committed
 from indexer.reader import IndexReader
+from indexer.segment_format import ALIGN
 from indexer.shard import Shard
 from indexer.snapshot import MANIFEST, Manifest, read_manifest, restore, take
 from indexer.verify import digest, verify, waiting
@@ -102,6 +103,31 @@ def test_a_writer_that_died_inside_a_commit_is_copied_and_checked_as_committed(t
         take({0: version}, tmp_path / "snapshot", ManualClock(), print)
     put_back(tmp_path / "snapshot", tmp_path / "elsewhere" / "g1")
     finish(tmp_path / "elsewhere" / "g1" / "0", log)
+
+
+def test_codes_that_wait_for_their_record_are_not_shared_with_the_shard(tmp_path: Path) -> None:
+    """They are put back in place, which would change a snapshot that has them as a link."""
+    home, log = tmp_path / "g1" / "0", churn(30, 1)
+    shard = open_shard(home)
+    shard.apply(log)
+    shard.abandon()
+    (codes,) = home.glob("v-*/segments/00000000.codes")
+    codes.chmod(0o644)
+    with codes.open("r+b") as file:
+        file.seek(ALIGN)
+        file.write(bytes(8))
+    shard = open_shard(home)
+    assert shard.damaged_slots == 1
+    snapshot_of(home, tmp_path / "snapshot")
+    feed(shard, log[shard.applied_offset + 1 :])
+    assert shard.damaged_slots == 0
+    shard.close()
+    put_back(tmp_path / "snapshot", tmp_path / "elsewhere" / "g1")
+    shard = open_shard(tmp_path / "elsewhere" / "g1" / "0")
+    assert shard.damaged_slots == 1
+    feed(shard, log[shard.applied_offset + 1 :])
+    hold_against(shard, Oracle().apply(log))
+    shard.close()
 
 
 @pytest.fixture
