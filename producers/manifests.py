@@ -201,7 +201,7 @@ def _jsonl_rows(path: Path, _: frozenset[str]) -> Iterator[_Row]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield number, f"not JSON: {error}"
                 continue
             yield number, row if isinstance(row, dict) else "not a JSON object"

@@ -162,13 +162,21 @@ def _bad(detail: str) -> Poison:
     return Poison("bad_row", detail)
 
 
+def _encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _bad(f"text that is not UTF-8: {error}") from error
+    return value
+
+
 def text(row: Mapping[str, object], name: str) -> str:
-    """A column's text, trimmed; "" where there is none. Raises Poison for what is neither text nor an integer."""
+    """A column's text, trimmed; "" where there is none. Raises Poison for what is neither UTF-8 text nor an integer."""
     value = row.get(name)
     if value is None:
         return ""
     if isinstance(value, str):
-        return value.strip()
+        return _encodable(value).strip()
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise _bad(f"{name} is {value!r}, text is needed")

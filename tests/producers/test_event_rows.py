@@ -66,11 +66,13 @@ def test_tags(tmp_path: Path) -> None:
 
 def test_bad_rows_have_their_place_and_stop_nothing(tmp_path: Path) -> None:
     log = tmp_path / "a.jsonl"
-    log.write_text('{"pin_id": "p"}\n[]\n{"pin_id": "p", "board_id": "b"}\n')
+    lone_surrogate = json.dumps({"pin_id": "\ud800", "board_id": "b"})
+    bad = ['{"pin_id": "p"}', "[]", lone_surrogate, "[" * 100_000]
+    log.write_text("\n".join([*bad, json.dumps({"pin_id": "p", "board_id": "b"})]))
     found = list(read_saves([log, tmp_path / "a.txt"], now_ms=now))
-    assert found[2] == EVENTS[0]
+    assert found[4] == EVENTS[0]
     told = [one for one in found if isinstance(one, ManifestError)]
-    assert [one.where for one in told] == [f"{log}:1", f"{log}:2", str(tmp_path / "a.txt")]
+    assert [one.where for one in told] == [f"{log}:1", f"{log}:2", f"{log}:3", f"{log}:4", str(tmp_path / "a.txt")]
 
 
 def test_an_engagement_with_everything(tmp_path: Path) -> None:
