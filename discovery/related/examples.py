@@ -16,6 +16,7 @@ stays there for long, a **save** puts the pin on a board.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,9 +111,13 @@ def _example(line: str, where: str) -> Example:
         row = json.loads(line)
         one = Example(**row | {"outcomes": tuple(row["outcomes"])})
         values = [*one.features.values(), *(one.on_object or {}).values(), one.position, one.event_time]
-        good = all(isinstance(value, int | float) for value in values) and set(one.outcomes) <= GRADES.keys()
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        names = [one.request_id, one.user_id, one.query_pin_id, one.pin_id, one.category]
+        good = all(map(math.isfinite, values)) and all(isinstance(name, str) for name in names)
+        good = good and set(one.outcomes) <= GRADES.keys()
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Misconfigured(f"{where} is no example: {error}") from error
     if not good:
-        raise Misconfigured(f"{where} is no example: features are numbers, outcomes are {', '.join(GRADES)}")
+        raise Misconfigured(
+            f"{where} is no example: ids are texts, features numbers, outcomes {', '.join(GRADES)}"
+        )
     return one

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from discovery.related.attribution import common_categories, examples, impressions
-from discovery.related.examples import read, write
+from discovery.related.examples import Example, read, write
 from dotstream.errors import Misconfigured
 from indexer.cooccurrence import Together
 from indexer.records_pb2 import Box, Code, DetectedObject, ObjectRecord
@@ -112,7 +114,21 @@ def test_the_commonest_categories_at_most_32() -> None:
     assert {f"c{n:02}" for n in range(20)} <= set(found)
 
 
-@pytest.mark.parametrize("line", ["[]", "{", '{"request_id": "r"}'])
+GOOD = Example("r", "u", "q", "p", 0, 1, "", ("save",), {"visual": 0.5})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[]",
+        "{",
+        '{"request_id": "r"}',
+        *(
+            json.dumps(asdict(GOOD) | change)
+            for change in ({"features": {"visual": math.nan}}, {"position": 10**400}, {"request_id": ["r"]})
+        ),
+    ],
+)
 def test_lines_that_are_no_example_are_told(tmp_path: Path, line: str) -> None:
     (tmp_path / "log.jsonl").write_text(line)
     with pytest.raises(Misconfigured, match=r"log.jsonl:1"):
