@@ -51,8 +51,8 @@ def attached(index: Index, tags: Tags, subject: Subject, filters: Filters) -> li
         entry = index.pin(tag.product_pin_id)
         if entry is None or entry.record.deleted or tag.product_pin_id == record.pin_id:
             continue
-        hit = _product(entry.record, code)
-        if _is_wanted(hit, filters):
+        hit = _product(entry.record, code, filters.label)
+        if hit is not None and _is_wanted(hit, filters):
             found[hit.pin_id] = hit
     return sorted(found.values(), key=lambda hit: (hit.distance, hit.pin_id))
 
@@ -66,8 +66,12 @@ def _belongs(tag: Tagged, subject: Subject) -> bool:
     return tag.box is None or boxes.overlap(tag.box, box) >= SAME_OBJECT_IOU
 
 
-def _product(record: ObjectRecord, code: bytes) -> Hit:
-    places = searched_codes(record)
+def _product(record: ObjectRecord, code: bytes, label: str | None) -> Hit | None:
+    """The pin's best code, with a label that of its objects of the label; None where it has none of them."""
+    labelled = {item.index for item in record.objects if item.label == label}
+    places = [place for place in searched_codes(record) if label is None or place[0] in labelled]
+    if not places:
+        return None
     codes = np.frombuffer(b"".join(bits for _, bits in places), np.uint8).reshape(len(places), -1)
     distances = np.bitwise_count(codes ^ np.frombuffer(code, np.uint8)).sum(axis=1, dtype=np.int64)
     at = int(np.argmin(distances))

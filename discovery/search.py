@@ -8,9 +8,10 @@ products first. The formulas and defaults stand together in docs/discovery.md.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from discovery.candidates import Candidates, Partial, nearest_pins
@@ -21,6 +22,7 @@ from discovery.ports import Box, Engagement, Hit, Index, NoEngagement, NoTags, P
 from discovery.rerank import Ranked, Weights, grouped, rerank
 from discovery.subjects import Kind, Query, Subject, Subjects
 from dotstream.errors import Retryable
+from indexer.errors import SearchTimeout
 from indexer.search import Scope
 from indexer.signals import related_annotations
 
@@ -128,15 +130,7 @@ class Search:
         """The results for a subject, and the annotations that narrow them down."""
         if subject.code is None:
             return Answer(subject.query, (), (), self._index.generation, self._index.refresh())
-        wanted = asked.k + POOL
-        while True:
-            with self._timed("scan"):
-                found = self._candidates(kind, subject, subject.code, asked, wanted)
-            with self._timed("rank"):
-                results = self._ranked(kind, subject, found.hits, asked)
-            if len(results) >= asked.k or found.exhausted or found.partial or wanted >= GROUPED_MAX:
-                break
-            wanted = min(GROUPED_MAX, wanted * 4)
+        found, results = self._found(kind, subject, subject.code, asked)
         with self._timed("annotate"):
             hits = [one.hit for one in results]
             annotations = related_annotations(hits, self._index.document_frequency, MAX_ANNOTATIONS)
@@ -144,16 +138,32 @@ class Search:
             narrowing = [(name, score) for name, score in annotations if name not in chosen]
         return Answer(subject.query, results, narrowing, self._index.generation, found.watermark, found.partial)
 
-    def _candidates(self, kind: Kind, subject: Subject, code: bytes, asked: Asked, wanted: int) -> Candidates:
-        return nearest_pins(
-            self._index,
-            subject,
-            code,
-            wanted=wanted,
-            scope=SCOPES[kind],
-            filters=asked.filters,
-            limit_s=self._limit_s,
-        )
+    def _found(self, kind: Kind, subject: Subject, code: bytes, asked: Asked) -> tuple[Candidates, Sequence[Ranked]]:
+        """Candidates and their ranking; where grouping leaves less than is wanted, those of more candidates in time."""
+        deadline = time.monotonic() + self._limit_s
+        wanted = asked.k + POOL
+        best: tuple[Candidates, Sequence[Ranked]] | None = None
+        while True:
+            try:
+                with self._timed("scan"):
+                    left = max(0.001, deadline - time.monotonic())
+                    found = self._candidates(kind, subject, code, asked, wanted, left)
+            except SearchTimeout:
+                if best is None:
+                    raise
+                return replace(best[0], partial="time-limit"), best[1]
+            with self._timed("rank"):
+                results = self._ranked(kind, subject, found.hits, asked)
+            if len(results) >= asked.k or found.exhausted or found.partial or wanted >= GROUPED_MAX:
+                return found, results
+            best = found, results
+            wanted = min(GROUPED_MAX, wanted * 4)
+
+    def _candidates(  # noqa: PLR0917  a question and its limits
+        self, kind: Kind, subject: Subject, code: bytes, asked: Asked, wanted: int, limit_s: float
+    ) -> Candidates:
+        scope, filters = SCOPES[kind], asked.filters
+        return nearest_pins(self._index, subject, code, wanted=wanted, scope=scope, filters=filters, limit_s=limit_s)
 
     def _ranked(self, kind: Kind, subject: Subject, hits: Sequence[Hit], asked: Asked) -> Sequence[Ranked]:
         weights = self._weights

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from discovery import candidates
+from discovery import candidates, search
+from indexer.errors import SearchTimeout
 from indexer.tags import Tagged
 from tests.discovery.stage import Stage, patch
 
@@ -118,6 +119,8 @@ def test_shop_the_look_is_buyable_with_experts_products_first(api: httpx.Client,
     assert [hit["pin_id"] for hit in body["results"] if hit["curated"]] == ["lamp"]
     assert set(found(body)) == {"lamp", "food", "shoes"}
     assert not any(hit["curated"] for hit in ask(api)["results"]), "only shopping is curated"
+    assert found(ask(api, preset="shop_the_look", label="Chair")) == [], "filters hold for experts' products too"
+    assert found(ask(api, preset="shop_the_look", label="Patch"))[0] == "lamp"
     whole = api.post("/search/flashlight", json={"pin_id": "query", "preset": "shop_the_look"}).json()
     assert {hit["pin_id"] for hit in whole["results"] if hit["curated"]} == {"lamp", "shoes", "food"}
 
@@ -133,6 +136,25 @@ def test_a_box_that_hardly_moves_is_not_embedded_again(api: httpx.Client, shop: 
     for _ in range(2):
         api.post("/search/flashlight", files={"image": ("x", patch("red"))})
     assert shop.models.calls == calls + 3, "an upload is seen once: one detection, one embedding"
+
+
+def test_what_was_found_before_the_time_limit_is_answered(
+    api: httpx.Client, shop: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def once(*asked: Any, limit_s: float, **more: Any) -> candidates.Candidates:
+        limits.append(limit_s)
+        if len(limits) > 1:
+            raise SearchTimeout("0 s")
+        return candidates.nearest_pins(*asked, limit_s=limit_s, **more)
+
+    monkeypatch.setattr(search, "nearest_pins", once)
+    monkeypatch.setattr(search, "POOL", 0)
+    body = ask(api, k=4)
+    assert body["partial"] == "time-limit"
+    assert len(body["results"]) == 3, "the four nearest hold two near-copies"
+    assert 0 < limits[1] < limits[0], "all rounds share one limit"
 
 
 def test_an_answer_that_was_cut_short_says_so(api: httpx.Client, shop: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
