@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet101_Weights, VGG16_Weights
 
-from dotstream.errors import Misconfigured, Unavailable
+from dotstream.errors import Unavailable
 from triton_models.detectors.spec import WrongCheckpoint
 from triton_models.files import sha256_of
+from triton_models.training.records import read_state
 
 TORCHVISION = "torchvision"
 PACKAGED = "packaged"
@@ -38,19 +38,6 @@ class Provenance:
 
 def random_weights(seed: int) -> Provenance:
     return Provenance(f"RANDOM WEIGHTS (seed {seed})")
-
-
-def read_state(path: Path) -> Any:
-    """What a file of torch holds, tensors and plain values only.
-
-    Raises:
-        Misconfigured: it cannot be read, or holds anything else.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file may break the reader anywhere
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise Misconfigured(f"{path} cannot be read as weights: {said}") from error
 
 
 def load_classifier(base: nn.Module, source: str) -> Provenance:

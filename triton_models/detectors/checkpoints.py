@@ -23,14 +23,14 @@ from typing import Any
 import torch
 
 from dotstream.errors import Misconfigured
-from triton_models.detectors.base_weights import Provenance, read_state
+from triton_models.detectors.base_weights import Provenance
 from triton_models.detectors.build import empty
 from triton_models.detectors.detector import Detector
 from triton_models.detectors.spec import DetectorSpec, WrongCheckpoint, spec_of
 from triton_models.files import write_whole
+from triton_models.training.records import KEPT, checkpoints_in, read_state
 
 FORMAT = 1
-KEPT = 2
 _PARTS = ("spec", "origin", "data", "step", "settings", "model")
 
 
@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise Misconfigured(f"no checkpoint at {path}")
     values = read_state(path)
-    if not isinstance(values, dict) or any(part not in values for part in _PARTS):
+    if any(part not in values for part in _PARTS):
         raise WrongCheckpoint(f"{path} is no checkpoint of `dotstream train detector`")
     if values.get("format") != FORMAT:
         raise WrongCheckpoint(f"{path} has format {values.get('format')}, this dotstream reads {FORMAT}")
@@ -113,11 +113,6 @@ def write_checkpoint(folder: Path, step: int, values: Mapping[str, Any]) -> Path
     for old in checkpoints_in(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("checkpoint-*.pt"))
 
 
 def _described(spec: DetectorSpec) -> str:

@@ -7,7 +7,6 @@ gives. A loss that is no number ends the run before it touches the weights; the 
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
@@ -19,20 +18,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dotstream.errors import Fatal, Misconfigured
+from dotstream.errors import Misconfigured
 from triton_models.detectors.base_weights import Provenance
 from triton_models.detectors.batches import Batch, Draws, batches
-from triton_models.detectors.checkpoints import Checkpoint, checkpoints_in, read_checkpoint, write_checkpoint
+from triton_models.detectors.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from triton_models.detectors.dataset import DetectionData
 from triton_models.detectors.detector import Detector
+from triton_models.training.records import LOG_FILE, RunLog, checkpoints_in
+from triton_models.training.settings import LossNotFinite
 
-LOG_FILE = "log.csv"
 PROBLEMS_FILE = "problems.jsonl"
 Progress = Callable[[str], None]
-
-
-class LossNotFinite(Fatal):
-    """The loss or its gradient became infinite or no number; the message names the last good checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ class _Run:
             done = step + 1
             if done % settings.log_every == 0 or done == settings.steps:
                 speed = (done - first) * settings.batch / (time.monotonic() - begun)
-                log.row(done, settings.rate(step), losses, speed)
+                log.row(_logged(done, settings.rate(step), losses, speed))
                 left = (settings.steps - done) * settings.batch / speed
                 parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 progress(f"step {done}/{settings.steps}  {parts}  {speed:.1f} pictures/s  {left:.0f} s left")
@@ -227,29 +223,9 @@ class _Run:
         return write_checkpoint(self._folder, step, values)
 
 
-class RunLog:
-    """`log.csv`: step, learning rate, the loss and its parts, pictures a second. Rows behind `first` are taken back."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        self._path = path
-        if not first or not path.is_file():
-            path.unlink(missing_ok=True)
-            return
-        with path.open(newline="") as stream:
-            header, *rows = list(csv.reader(stream))
-        kept = [header, *(row for row in rows if int(row[0]) <= first)]
-        with path.open("w", newline="") as stream:
-            csv.writer(stream).writerows(kept)
-
-    def row(self, step: int, rate: float, losses: Mapping[str, float], speed: float) -> None:
-        values = {"step": step, "learning_rate": f"{rate:.6g}"}
-        values |= {name: f"{value:.5f}" for name, value in losses.items()} | {"pictures_per_s": f"{speed:.2f}"}
-        new = not self._path.is_file()
-        with self._path.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(values))
-            if new:
-                writer.writeheader()
-            writer.writerow(values)
+def _logged(step: int, rate: float, losses: Mapping[str, float], speed: float) -> dict[str, object]:
+    parts = {name: f"{value:.5f}" for name, value in losses.items()}
+    return {"step": step, "learning_rate": f"{rate:.6g}", **parts, "pictures_per_s": f"{speed:.2f}"}
 
 
 def device_of(name: str) -> str:

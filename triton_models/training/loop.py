@@ -11,7 +11,6 @@ no number ends the run before it touches the weights, so that the last checkpoin
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +22,8 @@ from torch import Tensor, nn
 
 from dotstream.errors import Misconfigured
 from triton_models.files import write_whole
+from triton_models.training.records import KEPT, LOG_FILE, RunLog, checkpoints_in, read_state
 from triton_models.training.settings import LossNotFinite, TrainSettings
-
-LOG_FILE = "log.csv"
-KEPT = 2
 
 Say = Callable[[str], None]
 Loss = Callable[[int, torch.device], tuple[Tensor, Mapping[str, float]]]
@@ -43,11 +40,6 @@ def device_of(name: str) -> torch.device:
     if name == "cuda" and not there:
         raise Misconfigured("device cuda is asked for, and torch sees none")
     return torch.device("cuda" if there and name != "cpu" else "cpu")
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("checkpoint-*.pt"))
 
 
 class Run:
@@ -96,13 +88,14 @@ class Run:
         """
         first = self._restore() if resume else self._begin()
         self._network.train()
+        log = RunLog(self._folder / LOG_FILE, first)
         began = time.monotonic()
         for step in range(first, self._settings.steps):
             facts = self._step(step)
             done = step + 1
             if done % self._settings.log_every == 0 or done == self._settings.steps:
                 speed = (done - first) * self._settings.batch / (time.monotonic() - began)
-                self._log({"step": done, **facts, "pictures_per_s": round(speed, 2)})
+                log.row({"step": done, **facts, "pictures_per_s": round(speed, 2)})
                 say(f"step {done} of {self._settings.steps}: loss {facts['loss']:.4f}, {speed:.1f} pictures/s")
             if done % self._settings.checkpoint_every == 0 or done == self._settings.steps:
                 self._keep(done)
@@ -136,7 +129,6 @@ class Run:
         if checkpoints_in(self._folder):
             raise Misconfigured(f"{self._folder} holds a run already: go on with --resume, or name another folder")
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / LOG_FILE).unlink(missing_ok=True)
         torch.manual_seed(self._settings.seed)
         return 0
 
@@ -144,7 +136,7 @@ class Run:
         kept = checkpoints_in(self._folder)
         if not kept:
             raise Misconfigured(f"{self._folder} holds no checkpoint to go on from")
-        state = torch.load(kept[-1], map_location="cpu", weights_only=True)
+        state = read_state(kept[-1])
         other = [name for name, value in self._about.items() if state.get("about", {}).get(name) != value]
         if other:
             raise Misconfigured(f"{kept[-1]} is of another run: {', '.join(other)} differ")
@@ -173,15 +165,6 @@ class Run:
         write_whole(self._folder / f"checkpoint-{step:08}.pt", buffer.getvalue())
         for old in checkpoints_in(self._folder)[:-KEPT]:
             old.unlink(missing_ok=True)
-
-    def _log(self, row: Mapping[str, float]) -> None:
-        path = self._folder / LOG_FILE
-        new = not path.is_file()
-        with path.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
 
 
 def _precision(device: torch.device) -> torch.dtype:

@@ -13,15 +13,17 @@ from dotstream.errors import Misconfigured
 from tests.support.scenes import NAMES, draw_scenes
 from triton_models.detectors.base_weights import Provenance, random_weights
 from triton_models.detectors.build import build
-from triton_models.detectors.checkpoints import checkpoints_in, read_checkpoint
+from triton_models.detectors.checkpoints import read_checkpoint
 from triton_models.detectors.dataset import DetectionData
 from triton_models.detectors.detector import Detector
 from triton_models.detectors.metrics import OVERALL, matched, qualities
 from triton_models.detectors.predict import TorchPredictor, answers_of
 from triton_models.detectors.sources import open_data
 from triton_models.detectors.spec import DetectorSpec, WrongCheckpoint
-from triton_models.detectors.train import LossNotFinite, TrainSettings, train
+from triton_models.detectors.train import TrainSettings, train
 from triton_models.fetch import Weights
+from triton_models.training.records import checkpoints_in
+from triton_models.training.settings import LossNotFinite
 
 RANDOM = random_weights(0)
 

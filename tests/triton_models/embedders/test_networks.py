@@ -8,13 +8,12 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torchvision import models
 
 from dotstream.errors import Misconfigured, Unavailable
 from triton_models.embedders.catalogue import ARCHITECTURES, EMBEDDERS, embedder_spec, specs_of
 from triton_models.embedders.networks import Network
-from triton_models.embedders.weights import FORMAT, load, read_state
+from triton_models.embedders.weights import FORMAT, load
 from triton_models.fetch import Weights
 
 SIDE = 64
@@ -113,17 +112,6 @@ def test_a_state_file_of_torchvision_is_read_and_one_of_another_network_refused(
     assert torch.equal(loaded.network.classifier().weight, original.fc.weight)
     with pytest.raises(Misconfigured, match=r"googlenet\.pth is not of resnet101"):
         load("resnet101", str(path), cache=tmp_path)
-
-
-def test_files_that_hold_code_or_nothing_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "evil.pth"
-    torch.save(nn.Linear(2, 2), path)
-    for bad in (path, tmp_path / "none.pth"):
-        with pytest.raises(Misconfigured, match="cannot be read as weights"):
-            read_state(bad)
-    torch.save([1], path)
-    with pytest.raises(Misconfigured, match="list"):
-        read_state(path)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dotstream.errors import Misconfigured
-from triton_models.training.loop import Run, checkpoints_in, device_of
+from triton_models.training.loop import Run, device_of
+from triton_models.training.records import checkpoints_in
 from triton_models.training.settings import LossNotFinite, TrainSettings
 
 ABOUT = {"format": "test 1", "data": "points"}
@@ -54,11 +55,14 @@ def test_a_cut_run_goes_on_bit_by_bit(tmp_path: Path) -> None:
     whole, expected = begin(tmp_path / "whole")
     whole.go(resume=False, say=lambda _: None)
     with pytest.raises(LossNotFinite):
-        begin(tmp_path / "cut", bad_step=9)[0].go(resume=False, say=lambda _: None)
+        begin(tmp_path / "cut", bad_step=11)[0].go(resume=False, say=lambda _: None)
     again, network = begin(tmp_path / "cut")
     again.go(resume=True, say=lambda _: None)
     for one, other in zip(weights(network), weights(expected), strict=True):
         assert torch.equal(one, other)
+    with (tmp_path / "cut" / "log.csv").open() as stream:
+        steps = [int(row["step"]) for row in csv.DictReader(stream)]
+    assert steps == [2, 4, 6, 8, 10, 12], "rows behind the checkpoint are written once"
 
 
 def test_a_loss_that_is_no_number_stops_before_the_weights_change(tmp_path: Path) -> None:
@@ -78,6 +82,9 @@ def test_runs_are_not_mixed_up(tmp_path: Path) -> None:
         begin(tmp_path)[0].go(resume=False, say=lambda _: None)
     with pytest.raises(Misconfigured, match="data differ"):
         begin(tmp_path, about={**ABOUT, "data": "others"})[0].go(resume=True, say=lambda _: None)
+    checkpoints_in(tmp_path)[-1].write_bytes(b"half of a file")
+    with pytest.raises(Misconfigured, match="cannot be read as weights"):
+        begin(tmp_path)[0].go(resume=True, say=lambda _: None)
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 1, "learning_rate": math.nan}, {"steps": 1, "device": "tpu"}])
