@@ -34,14 +34,14 @@ class Outcome:
         right: of these.
         covered: pins with a shown dot.
         pins: all pins.
-        kept: share of all right detections that are shown, 0..1.
+        deserving: right detections, shown or not.
     """
 
     shown: int
     right: int
     covered: int
     pins: int
-    kept: float
+    deserving: int
 
     @property
     def precision(self) -> float:
@@ -52,6 +52,11 @@ class Outcome:
     def coverage(self) -> float:
         """Share of pins with a shown dot."""
         return self.covered / self.pins if self.pins else math.nan
+
+    @property
+    def kept(self) -> float:
+        """Share of all right detections that are shown; NaN without any."""
+        return self.right / self.deserving if self.deserving else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -92,10 +97,8 @@ class Table:
 
     def outcome(self, shown: Bools) -> Outcome:
         """What showing these comes to."""
-        right = int((shown & self.right).sum())
-        all_right = int(self.right.sum())
-        covered = len(np.unique(self.pin[shown]))
-        return Outcome(int(shown.sum()), right, covered, len(self.pins), right / all_right if all_right else math.nan)
+        right, covered = int((shown & self.right).sum()), len(np.unique(self.pin[shown]))
+        return Outcome(int(shown.sum()), right, covered, len(self.pins), int(self.right.sum()))
 
     def half(self, number: int) -> Table:
         """The detections of one half of the pins, 0 or 1, chosen by a hash of their ids."""
@@ -191,14 +194,12 @@ def by_score(table: Table, scores: Sequence[float]) -> list[Outcome]:
 
 
 def _together(one: Outcome, other: Outcome) -> Outcome:
-    right = one.right + other.right
-    all_right = sum(each.right / each.kept for each in (one, other) if each.kept > 0)
     return Outcome(
         one.shown + other.shown,
-        right,
+        one.right + other.right,
         one.covered + other.covered,
         one.pins + other.pins,
-        right / all_right if all_right else math.nan,
+        one.deserving + other.deserving,
     )
 
 

@@ -122,6 +122,21 @@ def test_thresholds_that_are_proposed_hold_on_pins_that_they_were_not_chosen_on(
     assert top.precision >= 0.9
 
 
+def test_a_half_on_which_no_right_dot_is_shown_counts_with_all_that_it_misses() -> None:
+    """Right ones look alike on one half only: thresholds that fit it show nothing of the other."""
+    every = Table([], PINS)
+    half_of = {pin_id: number for number in (0, 1) for pin_id in every.half(number).pins}
+    judged = [
+        Judged(pin_id, 0.9, Signals(0.9 if right and not half else 0.1, 0.0, 0.0), True, float(right or half))
+        for pin_id, half in half_of.items()
+        for right in (True, False) * 20
+    ]
+    table = Table(judged, PINS)
+    (outcome,) = curve(table, "visual", 0.3, [0.9])
+    assert 0 < outcome.kept < 1
+    assert outcome.kept == outcome.right / table.right.sum()
+
+
 def test_the_spread_of_signals_is_told_for_right_and_wrong() -> None:
     spread = distributions(separable())
     assert spread["similarity"]["right"][2] > spread["similarity"]["wrong"][4]
