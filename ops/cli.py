@@ -6,6 +6,7 @@ on standard error and exit status 1; 0 means that what was asked was done.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -128,7 +129,12 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """The entry point. Exit status: 0 done, 1 not done, 2 the command line is wrong, 130 interrupted."""
+    """The entry point. Exit status: 0 done, 1 not done, 2 the command line is wrong, 130 interrupted, 143 ended.
+
+    SIGTERM unwinds a command as Ctrl-C does, so that brokers and servers which it started end with it. Those that run
+    until they are told to stop have handlers of their own.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app(hoisted(sys.argv[1:]), prog_name="dotstream")
     except DotstreamError as error:

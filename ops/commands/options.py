@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,8 +50,16 @@ def say(line: str) -> None:
 
 
 def answer(facts: object) -> None:
-    """The answer of a command with --json."""
-    print(json.dumps(facts, indent=2, default=str))
+    """The answer of a command with --json. JSON has no NaN and no infinity: such a figure is null."""
+    print(json.dumps(_finite(facts), indent=2, default=str, allow_nan=False))
+
+
+def _finite(facts: object) -> object:
+    if isinstance(facts, Mapping):
+        return {name: _finite(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def counted(number: int, noun: str) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from ops.cli import COMMANDS, hoisted
 from ops.commands.config import table
+from ops.commands.options import answer
 from ops.local.claim import claimed, write_stack
 from ops.local.ports import free_ports
 from ops.probes import Probes
@@ -206,6 +208,35 @@ def test_the_api_gives_back_what_it_holds_when_it_is_told_to_end(tmp_path: Path,
         finally:
             process.kill()
     assert (tmp_path / "closed").exists()
+
+
+HELD = """
+import contextlib, pathlib, sys, threading, ops.cli
+def app(*_, **__):
+    with contextlib.ExitStack() as owned:
+        owned.callback(pathlib.Path(sys.argv[1], "ended").touch)
+        pathlib.Path(sys.argv[1], "up").touch()
+        threading.Event().wait(60)
+ops.cli.app = app
+ops.cli.main()
+"""
+
+
+def test_a_command_that_is_told_to_end_ends_what_it_started(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HELD, str(tmp_path)], cwd=Path(__file__).parents[2]) as process:
+        try:
+            until(lambda: (tmp_path / "up").exists() or process.poll() is not None)
+            process.terminate()
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
+    assert (tmp_path / "ended").exists()
+
+
+def test_what_is_no_number_is_null_in_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    answer({"figures": {"a": {"value": math.nan}, "b": [1.5, -math.inf], "c": (2, "x")}, "path": Path("p")})
+    said = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert said == {"figures": {"a": {"value": None}, "b": [1.5, None], "c": [2, "x"]}, "path": "p"}
 
 
 def test_a_second_stack_in_the_folder_is_refused(tmp_path: Path) -> None:
