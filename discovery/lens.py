@@ -25,7 +25,7 @@ from discovery.search import untimed
 from discovery.subjects import Query, Subject, seen_subject
 from discovery.understanding import NEIGHBOURS, OBJECTS, Understanding, understand
 from dotstream.errors import Retryable
-from indexer.errors import SearchTimeout
+from indexer.errors import LeaseExpired, SearchTimeout
 from indexer.records import top_category
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Scope
@@ -123,11 +123,19 @@ class Lens:
         return LensAnswer(results, known, sources, watermark, bool(troubles))
 
     def _understood(self, sight: Sight, deadline: float) -> Understanding:
-        """Neighbours of the whole picture and of its objects vote together, each pin at its nearest."""
+        """Neighbours of the whole picture and of its objects vote together, each pin at its nearest.
+
+        Objects whose neighbours do not come in time have no vote.
+        """
         hits: list[Hit] = []
         for code in (sight.code, *(seen.code for seen in sight.objects[:OBJECTS])):
             subject = Subject(Query(None, None, None, None, None, True), code)
-            hits += self._nearest(subject, NEIGHBOURS, "all", Filters(), deadline=deadline)
+            try:
+                hits += self._nearest(subject, NEIGHBOURS, "all", Filters(), deadline=deadline)
+            except SearchTimeout:
+                if not hits:
+                    raise
+                break
         hits.sort(key=lambda hit: (hit.distance, hit.pin_id))
         return understand(sight, hits, self._index.document_frequency)
 
@@ -143,6 +151,8 @@ class Lens:
                 continue
             try:
                 found[source] = self._results(source, known, wanted, filters, deadline=deadline)
+            except LeaseExpired:
+                raise
             except SearchTimeout:
                 troubles[source] = "late"
             except Retryable:

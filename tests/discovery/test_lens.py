@@ -18,6 +18,7 @@ from discovery.ports import Sight
 from discovery.rerank import Ranked
 from discovery.understanding import FLOOR, PRIOR, understand
 from dotstream.errors import Retryable
+from indexer.errors import LeaseExpired, SearchTimeout
 from indexer.records_pb2 import Code, ObjectRecord
 from tests.discovery.stage import Stage, patch
 from tests.discovery.test_api_pins import problem
@@ -99,6 +100,43 @@ def test_a_source_that_is_away_costs_only_itself(
     assert body["results"]
     kitchen.models.away = True
     problem(api.post("/lens", files={"image": ("x", patch("red"))}), 503, "unavailable")
+
+
+def test_what_was_seen_before_the_time_limit_is_answered(
+    api: httpx.Client, kitchen: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, scans = kitchen.reader.search, []
+
+    def first_only(*asked: Any, **how: Any) -> Any:
+        scans.append(how)
+        if len(scans) > 1:
+            raise SearchTimeout("0 s")
+        return search(*asked, **how)
+
+    monkeypatch.setattr(kitchen.reader, "search", first_only)
+    body = ask(api, patch("blue"))
+    assert "blueberry" in [one["annotation"] for one in body["understanding"]["annotations"]]
+    assert states(body) == {"visual": "late", "semantic": "used", "scenes": "late"}
+    assert body["partial"] == "source-missing"
+    monkeypatch.setattr(kitchen.reader, "search", lambda *_, **__: first_only())
+    problem(api.post("/lens", files={"image": ("x", patch("blue"))}), 503, "unavailable")
+
+
+def test_a_lease_that_ran_out_between_two_sources_is_renewed(
+    api: httpx.Client, kitchen: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about, asked = kitchen.reader.about, []
+
+    def once_late(*words: Any) -> Any:
+        asked.append(words)
+        if len(asked) == 1:
+            raise LeaseExpired("the process stood still")
+        return about(*words)
+
+    monkeypatch.setattr(kitchen.reader, "about", once_late)
+    body = ask(api, patch("blue"))
+    assert states(body)["semantic"] == "used"
+    assert "partial" not in body
 
 
 def test_a_bad_photograph_is_told_what_is_wrong(api: httpx.Client) -> None:
