@@ -117,7 +117,5 @@ def _example(line: str, where: str) -> Example:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Misconfigured(f"{where} is no example: {error}") from error
     if not good:
-        raise Misconfigured(
-            f"{where} is no example: ids are texts, features numbers, outcomes {', '.join(GRADES)}"
-        )
+        raise Misconfigured(f"{where} is no example: ids are texts, features numbers, outcomes {', '.join(GRADES)}")
     return one

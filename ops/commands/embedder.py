@@ -70,7 +70,8 @@ def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
     if most is not None and len(chosen) > most:
         keep = set(shuffled(seed, [str(picture.path) for picture in chosen], "most")[:most])
         chosen = [picture for picture in chosen if str(picture.path) in keep]
-    calibration = [picture for picture in every if picture.split == "train"] if split != "all" else []
+    apart = split not in ("all", "train")
+    calibration = [picture for picture in every if apart and picture.split == "train"]
     cache = settings_of().settings.cache_folder
     evaluation = run(
         chosen, asked, Protocol(queries, per_class, seed), cache=cache, calibration=calibration, batch=batch, say=say

@@ -74,7 +74,7 @@ def draw(pictures: Sequence[Annotated], queries: Sequence[str], choice: Choice) 
     """Draws a balanced data set.
 
     Args:
-        pictures: of the corpus, in any order.
+        pictures: of the corpus, in any order; of rows of one pin the last counts, as it does in the stream.
         queries: the most frequent first.
         choice: how much.
 
@@ -85,7 +85,8 @@ def draw(pictures: Sequence[Annotated], queries: Sequence[str], choice: Choice) 
     drawn = Drawn()
     of_class: dict[str, list[Annotated]] = {name: [] for name in sorted(sampled)}
     seen: set[bytes] = set()
-    for picture in sorted(pictures, key=lambda one: one.pin_id):
+    by_pin = {one.pin_id: one for one in pictures}
+    for picture in sorted(by_pin.values(), key=lambda one: one.pin_id):
         names = sorted(set(picture.annotations))
         if not names or not sampled.issuperset(names):
             drawn.unmatched += 1

@@ -92,19 +92,20 @@ def _of_folder(folder: Path) -> Iterator[Labelled | Problem]:
 
 
 def _of_manifest(path: Path) -> Iterator[Labelled | Problem]:
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    # Read as bytes: one line that is not UTF-8 is one bad row, not the end of the file.
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if line.strip():
             yield _row(path, number, line)
 
 
-def _row(manifest: Path, number: int, line: str) -> Labelled | Problem:
+def _row(manifest: Path, number: int, line: bytes) -> Labelled | Problem:
     where = f"{manifest}:{number}"
     try:
         row = json.loads(line)
         named = row["path"]
         labels = row["labels"] if "labels" in row else [row["label"]]
         good = isinstance(named, str) and isinstance(labels, list) and all(isinstance(one, str) for one in labels)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         return Problem(where, "bad_row", f"not a row with path and label: {error!r}")
     if not good or not all(labels):
         return Problem(where, "bad_row", "path and label must be texts that are not empty")

@@ -55,6 +55,16 @@ def test_what_is_drawn(files: list[Path], annotations: list[list[str]], train: i
     assert draw(pictures[::-1], [*WORDS, "other"], choice) == drawn, "the corpus's order does not matter"
 
 
+def test_of_rows_of_one_pin_the_last_counts(files: list[Path]) -> None:
+    """A pin that stands twice in the catalogue is on one side, in one class, once."""
+    first = [Annotated(f"p{n}", path, (WORDS[n % 2],)) for n, path in enumerate(files[:20])]
+    last = [Annotated(f"p{n}", files[20 + n], (WORDS[(n + 1) % 2],)) for n in range(8)]
+    drawn = draw([*first, *last], WORDS, Choice(classes=4, train=6, evaluate=4))
+    words = {one.pin_id: one.annotations[0] for one in [*first, *last]}
+    assert len({row["object"] for row in drawn.rows}) == len(drawn.rows) == 20
+    assert all(row["label"] == words[str(row["object"])] for row in drawn.rows)
+
+
 def test_pictures_that_cannot_be_read_are_listed(files: list[Path], tmp_path: Path) -> None:
     gone = Annotated("x", tmp_path / "gone.jpg", ("lamp",))
     pictures = [Annotated(f"p{n}", path, (WORDS[n % 2],)) for n, path in enumerate(files)]

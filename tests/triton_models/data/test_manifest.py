@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dotstream.errors import Misconfigured
-from triton_models.data.manifest import read_labelled
+from triton_models.data.manifest import read_labelled, write_manifest
 from triton_models.data.problems import counted, write_problems
 
 
@@ -26,18 +26,26 @@ def test_bad_rows_and_missing_pictures_are_listed(tmp_path: Path) -> None:
         ["a.jpg", "lamp"],
     ]
     text = "".join(json.dumps(row) + "\n" for row in rows) + "{half\n\n"
-    (tmp_path / "manifest.jsonl").write_text(text)
+    (tmp_path / "manifest.jsonl").write_bytes(text.encode() + b'{"path": "\xff"}\n' + b"[" * 100_000)
     pictures, problems = read_labelled(tmp_path)
     assert [(one.label, one.object, one.split, one.synthetic) for one in pictures] == [
         ("chair", "c1", "test", True),
         ("chair", str(tmp_path / "a.jpg"), "", False),
     ]
-    assert counted(problems) == {"bad_row": 5, "conflicting_labels": 1, "no_label": 1, "missing_picture": 1}
+    assert counted(problems) == {"bad_row": 7, "conflicting_labels": 1, "no_label": 1, "missing_picture": 1}
     assert all(problem.path for problem in problems)
     write_problems(tmp_path, problems)
-    assert len((tmp_path / "problems.jsonl").read_text().splitlines()) == 8
+    assert len((tmp_path / "problems.jsonl").read_text().splitlines()) == 10
     only_test, _ = read_labelled(tmp_path / "manifest.jsonl", split="test")
     assert len(only_test) == 1
+
+
+def test_a_manifest_that_was_written_is_read_whatever_its_labels_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    labels = ["Stühle", "a line separator \u2028 is no end of a row"]
+    write_manifest(tmp_path / "manifest.jsonl", [{"path": "a.jpg", "label": label} for label in labels])
+    pictures, problems = read_labelled(tmp_path)
+    assert [one.label for one in pictures] == labels and not problems
 
 
 def test_a_folder_for_each_label(tmp_path: Path) -> None:

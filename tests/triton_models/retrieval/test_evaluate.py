@@ -114,6 +114,17 @@ def test_the_command_prints_model_weights_data_and_split(data: Path, tmp_path: P
             assert min(picture.size) > 500
 
 
+def test_thresholds_from_the_evaluated_pictures_themselves_are_told(data: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (data / "manifest.jsonl").read_text().splitlines()]
+    moved = [{**row, "path": str(data / row["path"]), "split": "train"} for row in rows]
+    write_manifest(tmp_path / "manifest.jsonl", moved)
+    words = ["retrieval", str(tmp_path), "--split", "train", "--queries", "10", "--model", "pixels", "--json"]
+    run = CliRunner().invoke(app, words)
+    assert run.exit_code == 0, run.output
+    said = json.loads(run.stdout)["conditions"]["median_thresholds"]
+    assert said == {"pixels=default": "the gallery itself (26 pictures)"}
+
+
 def test_the_table_marks_random_weights_and_layers_unfit_for_codes(
     evaluation: Evaluation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
