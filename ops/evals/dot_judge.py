@@ -2,7 +2,7 @@
 
 With labelled scenes a detection is right when both of the paper's errors (section 7, Figure 11) are absent:
 
-    located   its box overlaps a known object by at least `IOU_MIN` (else: bad localisation, hallucination). Its label
+    located   its box overlaps a known object by at least `SEEN_IOU` (else: bad localisation, hallucination). Its label
               is not asked for: detectors and catalogues name things differently, and a dot leads on by looks
     relevant  of the first `TOP` pins that visual search answers, at least `RELEVANT_MIN` show an object of the same
               label: the box that was found there overlaps a known object of that label
@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from consumers.dot_decider import DotDecider
+from discovery.boxes import of_message
 from indexer.answers import Hit
 from indexer.reader import Entry, IndexReader
-from indexer.records_pb2 import Box, DetectedObject
+from indexer.records_pb2 import DetectedObject
 from indexer.signals import Signals, by_pin, flashlight_signals
 from ops.evals.scenes import Scene
 
-IOU_MIN = 0.5
 TOP = 5
 RELEVANT_MIN = 0.6
 PAGE = 500
@@ -60,12 +60,12 @@ def judge_scenes(reader: IndexReader, decider: DotDecider, scenes: Sequence[Scen
     for entry in entries(reader):
         scene = known[entry.record.pin_id]
         for found in entry.record.objects:
-            place = scene.known(corners(found.box), IOU_MIN)
+            thing = scene.shown(of_message(found.box))
             hits = decider.neighbours(entry.record, found).hits
-            label = None if place is None else scene.labels[place]
-            relevant = _share([label is not None and _label_of(hit, known) == label for hit in by_pin(hits)[:TOP]])
+            alike = [thing is not None and _label_of(hit, known) == thing.label for hit in by_pin(hits)[:TOP]]
+            relevant = _share(alike)
             signals = flashlight_signals(hits, reader.document_frequency)
-            judged.append(Judged(scene.pin_id, found.score, signals, place is not None, relevant))
+            judged.append(Judged(scene.pin_id, found.score, signals, thing is not None, relevant))
     return judged
 
 
@@ -100,17 +100,11 @@ def entries(reader: IndexReader) -> Iterator[Entry]:
         before = (page[-1].record.recorded_at, page[-1].record.pin_id)
 
 
-def corners(box: Box) -> tuple[float, float, float, float]:
-    """A box as numbers."""
-    return box.x0, box.y0, box.x1, box.y1
-
-
 def _label_of(hit: Hit, known: Mapping[str, Scene]) -> str | None:
     """What is known of the box that was found."""
     found: DetectedObject = next(item for item in hit.record.objects if item.index == hit.object_index)
-    scene = known[hit.pin_id]
-    place = scene.known(corners(found.box), IOU_MIN)
-    return None if place is None else scene.labels[place]
+    thing = known[hit.pin_id].shown(of_message(found.box))
+    return None if thing is None else thing.label
 
 
 def _share(values: Sequence[bool]) -> float:

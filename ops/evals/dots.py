@@ -24,9 +24,9 @@ from indexer.reader import IndexReader
 from ops.bench._report import Figure, Report, machine
 from ops.commands.options import say
 from ops.evals.dot_curves import Grid, Outcome, Table, auc, by_score, curve
-from ops.evals.dot_judge import IOU_MIN, RELEVANT_MIN, TOP, judge_catalogue, judge_scenes
+from ops.evals.dot_judge import RELEVANT_MIN, TOP, judge_catalogue, judge_scenes
 from ops.evals.filled import filled
-from ops.evals.scenes import CATEGORIES, read_scenes
+from ops.evals.scenes import CATEGORIES, SEEN_IOU, read_scenes
 from ops.models import cards_of
 from ops.settings import Settings
 
@@ -57,9 +57,9 @@ def of_scenes(data: Path, split: str, categories: str, most: int | None) -> Evid
         say("judging every detection over the whole index")
         judged = judge_scenes(stack.reader, _decider(stack.settings, stack.reader), scenes)
         conditions = {
-            "data": f"{data}, split {split}, {len(scenes)} scenes, {sum(len(s.labels) for s in scenes)} known objects",
+            "data": f"{data}, split {split}, {len(scenes)} scenes, {sum(len(s.things) for s in scenes)} known objects",
             "categories": f"{categories}s of the known objects, by area",
-            "right": f"box over a known object by {IOU_MIN} IoU, and {RELEVANT_MIN:.0%} of the first {TOP} pins found "
+            "right": f"box over a known object by {SEEN_IOU} IoU, and {RELEVANT_MIN:.0%} of the first {TOP} pins found "
             "show an object of its label",
             "pins not indexed": stack.dead,
             **_conditions(stack.settings, stack.reader),

@@ -15,18 +15,26 @@ import numpy as np
 from discovery.rerank import Ranked, Weights
 from discovery.search import Asked as How
 from discovery.search import Search
+from dotstream.errors import Misconfigured
 from ops.bench._report import Figure, Report, machine
 from ops.evals.intervals import interval, mean
-from ops.evals.known import Asked, Scene, Thing, indexed, read_scenes
+from ops.evals.known import Asked, indexed
+from ops.evals.scenes import Scene, Thing, read_scenes
 
 KS = (1, 5, 10)
 MIN_AREA = 0.01
 
 
 def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report:
-    """Indexes the scenes and asks."""
+    """Indexes the scenes and asks.
+
+    Raises:
+        Misconfigured: there are fewer than two scenes, or no thing in them is large enough to be asked for.
+    """
     scenes = read_scenes(data, split, most)
     asked = drawn(scenes, queries, seed)
+    if not asked or len(scenes) < 2:
+        raise Misconfigured(f"two scenes with things that cover {MIN_AREA:.0%} of them are needed")
     chance = float(np.mean([[thing.label in other.labels for other in scenes if other is not s] for s, thing in asked]))
     figures: dict[str, Figure] = {}
     spread: dict[str, str] = {}
@@ -38,7 +46,7 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
                 for scene, thing in asked
             ]
             for k in KS:
-                shares = [_share(answer.results[:k], thing, here) for answer, thing in answered]
+                shares = [_share(answer.results, thing, here, k) for answer, thing in answered]
                 figures[f"P@{k}, {name}"] = mean(shares, "share", chance)
                 spread[f"P@{k}, {name}"] = interval(shares)
             ranks = [_rank(answer.annotations, thing.label) for answer, thing in answered]
@@ -68,8 +76,9 @@ def conditions(data: Path, split: str, scenes: Sequence[Scene], queries: int, se
     }
 
 
-def _share(results: Sequence[Ranked], thing: Thing, here: Asked) -> float:
-    return sum(_is_right(one, thing, here) for one in results) / len(results) if results else 0.0
+def _share(results: Sequence[Ranked], thing: Thing, here: Asked, k: int) -> float:
+    """Precision at k: a place that nothing was found for is not right."""
+    return sum(_is_right(one, thing, here) for one in results[:k]) / k
 
 
 def _is_right(one: Ranked, thing: Thing, here: Asked) -> bool:

@@ -22,10 +22,12 @@ from discovery.filters import Filters
 from discovery.lens import Lens, LensAnswer
 from discovery.rerank import whole_codes
 from discovery.understanding import Understanding
+from dotstream.errors import Misconfigured
 from ops.bench._report import Figure, Report
 from ops.evals.flashlight import conditions
 from ops.evals.intervals import interval, mean
-from ops.evals.known import Asked, Scene, indexed, read_scenes
+from ops.evals.known import Asked, indexed
+from ops.evals.scenes import Scene, read_scenes
 
 EVERY = 5
 K = 10
@@ -33,8 +35,14 @@ BANDS = ((0.0, 0.3), (0.3, 0.6), (0.6, 1.01))
 
 
 def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report:
-    """Indexes four fifths of the scenes and photographs the rest."""
+    """Indexes four fifths of the scenes and photographs the rest.
+
+    Raises:
+        Misconfigured: there are fewer than five scenes.
+    """
     scenes = read_scenes(data, split, most)
+    if len(scenes) < EVERY:
+        raise Misconfigured(f"{len(scenes)} scenes are too few: one of {EVERY} is a photograph, the others are indexed")
     photographs = scenes[::EVERY][:queries]
     kept = [scene for at, scene in enumerate(scenes) if at % EVERY]
     figures: dict[str, Figure] = {}
@@ -48,7 +56,7 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
                 figures |= _understanding(answers, photographs)
             relevant = [_relevant(answer, p, here) for answer, p in zip(answers, photographs, strict=True)]
             covered = [_covered(answer, p, here) for answer, p in zip(answers, photographs, strict=True)]
-            figures[f"relevant, {name}"] = mean(relevant, "share of 10", base)
+            figures[f"relevant, {name}"] = mean(relevant, "share of results", base)
             figures[f"covered, {name}"] = mean(covered, "share of labels")
             figures[f"likeness, {name}"] = mean([_likeness(answer) for answer in answers], "0..1, less is diverse")
             spread |= {f"relevant, {name}": interval(relevant), f"covered, {name}": interval(covered)}

@@ -16,7 +16,8 @@ from dotstream.errors import Misconfigured
 from ops.bench._report import Figure, Report
 from ops.evals.flashlight import conditions, drawn
 from ops.evals.intervals import interval, mean
-from ops.evals.known import Asked, Scene, indexed, read_scenes
+from ops.evals.known import Asked, indexed
+from ops.evals.scenes import Scene, read_scenes
 
 KS = (1, 5, 10, 50)
 

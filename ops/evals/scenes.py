@@ -1,7 +1,9 @@
-"""Labelled scenes as pins: pictures with known objects in COCO's format, as `dotstream data prepare` makes them.
+"""Labelled scenes as pins: pictures with known things in COCO's format, as `dotstream data prepare` makes them.
 
 A scene becomes a pin that carries what a catalogue would know of it: the names of what is in it as annotations, and
 the groups of these (COCO's `supercategory`) as categories, weighted by area. Where they are is not told to the stream.
+An annotation may name the thing that it shows (`model`), so that another view of the same thing can be told from
+another thing of its kind.
 """
 
 from __future__ import annotations
@@ -13,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from discovery import boxes
+from discovery.ports import Box
 from dotstream.errors import Misconfigured
 from producers.events_pb2 import PinEvent
 from producers.rows import image_of
@@ -23,65 +24,73 @@ from producers.rows import image_of
 ANNOTATIONS = "annotations.json"
 IMAGES = "images"
 CATEGORIES = ("group", "label")
+SEEN_IOU = 0.5
+"""A box that overlaps a known thing so much shows it."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One known thing in a scene.
+
+    Attributes:
+        box: x0, y0, x1, y1 in 0..1.
+        model: which thing it is; empty when the set does not say.
+    """
+
+    box: Box
+    label: str
+    group: str
+    model: str = ""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is in it.
-
-    Attributes:
-        pin_id: its id in the stream.
-        path: the picture.
-        boxes: float64 [n, 4], x0, y0, x1, y1 in 0..1.
-        labels: of each box.
-        groups: of each box.
-    """
+    """A picture and the things in it, one at least."""
 
     pin_id: str
     path: Path
-    boxes: npt.NDArray[np.float64]
-    labels: tuple[str, ...]
-    groups: tuple[str, ...]
+    things: tuple[Thing, ...]
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """The labels of its things."""
+        return frozenset(thing.label for thing in self.things)
+
+    def shown(self, box: Box) -> Thing | None:
+        """The thing that a box shows, if any: the one that it overlaps most, by at least `SEEN_IOU`."""
+        best = max(self.things, key=lambda thing: boxes.overlap(thing.box, box))
+        return best if boxes.overlap(best.box, box) >= SEEN_IOU else None
+
+    def categories(self, of: str = "group") -> dict[str, float]:
+        """The `group`s or `label`s of its things by the area that these cover; together 1."""
+        areas: defaultdict[str, float] = defaultdict(float)
+        for thing in self.things:
+            areas[thing.group if of == "group" else thing.label] += boxes.area(thing.box)
+        total = sum(areas.values())
+        return {name: area / total for name, area in areas.items()}
 
     def event(self, categories: str) -> PinEvent:
         """The pin's event, picture included.
 
         Args:
-            categories: whether the pin's categories are the `group`s or the `label`s of its objects.
+            categories: whether the pin's categories are the `group`s or the `label`s of its things.
 
         Raises:
             Poison: the picture cannot be read.
         """
-        names = self.groups if categories == "group" else self.labels
-        areas = np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)
-        weights: defaultdict[str, float] = defaultdict(float)
-        for name, area in zip(names, areas, strict=True):
-            weights[name] += float(area / areas.sum())
         return PinEvent(
             pin_id=self.pin_id,
             kind=PinEvent.KIND_CREATED,
             version=1,
             image=image_of(self.path.name, self.path.parent),
-            annotations=sorted(set(self.labels)),
-            category_weights=dict(weights),
+            annotations=sorted(self.labels),
+            category_weights=self.categories(categories),
             event_time=1,
         )
 
-    def known(self, box: Sequence[float], iou_min: float) -> int | None:
-        """Place of the known object that overlaps a box most, if by at least `iou_min` (intersection over union)."""
-        if not len(self.boxes):
-            return None
-        one = np.asarray(box, np.float64)
-        corner = np.maximum(self.boxes[:, :2], one[:2])
-        shared = np.prod(np.clip(np.minimum(self.boxes[:, 2:], one[2:]) - corner, 0, None), axis=1)
-        union = np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1) + np.prod(one[2:] - one[:2]) - shared
-        overlap = shared / union
-        best = int(np.argmax(overlap))
-        return best if overlap[best] >= iou_min else None
-
 
 def read_scenes(data: Path, split: str, most: int | None = None) -> list[Scene]:
-    """The scenes of a split, in its order.
+    """The scenes of a split in its order; pictures without a thing that covers some of them are left out.
 
     Args:
         data: a folder with <split>/annotations.json and <split>/images/, or an annotations.json beside its images/.
@@ -89,31 +98,35 @@ def read_scenes(data: Path, split: str, most: int | None = None) -> list[Scene]:
         most: only the first so many.
 
     Raises:
-        Misconfigured: there is no such set, or it is not COCO's format.
+        Misconfigured: there is no such set, it is not COCO's format, or it holds no scene or two of one name.
     """
     file = data if data.is_file() else data / split / ANNOTATIONS
     try:
-        content = json.loads(file.read_text())
-        return _scenes(content, file.parent / IMAGES)[:most]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        scenes = _scenes(json.loads(file.read_text()), file.parent / IMAGES)[:most]
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise Misconfigured(
             f"{file} is no set of labelled scenes ({error}): give a folder with {split}/{ANNOTATIONS} in COCO's format"
         ) from error
+    if not scenes or len({scene.pin_id for scene in scenes}) < len(scenes):
+        raise Misconfigured(f"{file} has {'pictures of the same name' if scenes else 'no picture with known things'}")
+    return scenes
 
 
 def _scenes(content: dict[str, Any], images: Path) -> list[Scene]:
     kinds = {one["id"]: (one["name"], one.get("supercategory") or one["name"]) for one in content["categories"]}
-    found: defaultdict[int, list[tuple[list[float], str, str]]] = defaultdict(list)
+    sizes = {one["id"]: (one["width"], one["height"]) for one in content["images"]}
+    things: defaultdict[int, list[Thing]] = defaultdict(list)
     for one in content["annotations"]:
-        if not one.get("iscrowd"):
-            found[one["image_id"]].append((one["bbox"], *kinds[one["category_id"]]))
-    scenes = []
-    for image in content["images"]:
-        size = np.array([image["width"], image["height"]] * 2, np.float64)
-        own = found[image["id"]]
-        boxes = np.array([[x, y, x + w, y + h] for (x, y, w, h), _, _ in own], np.float64).reshape(-1, 4) / size
-        name = Path(image["file_name"])
-        if own:
-            labels, groups = tuple(one[1] for one in own), tuple(one[2] for one in own)
-            scenes.append(Scene(f"scene-{name.stem}", images / name, np.clip(boxes, 0, 1), labels, groups))
-    return scenes
+        box = _box(one["bbox"], *sizes[one["image_id"]])
+        if not one.get("iscrowd") and boxes.area(box) > 0:
+            things[one["image_id"]].append(Thing(box, *kinds[one["category_id"]], str(one.get("model", ""))))
+    return [
+        Scene(f"scene-{Path(one['file_name']).stem}", images / one["file_name"], tuple(things[one["id"]]))
+        for one in content["images"]
+        if things[one["id"]]
+    ]
+
+
+def _box(bbox: Sequence[float], width: int, height: int) -> Box:
+    x, y, w, h = bbox
+    return max(0.0, x / width), max(0.0, y / height), min(1.0, (x + w) / width), min(1.0, (y + h) / height)

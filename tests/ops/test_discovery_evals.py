@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from typer.testing import CliRunner
 
 from dotstream.errors import Misconfigured
 from ops.bench._load import Ask, load
+from ops.bench._report import Report
 from ops.cli import app
+from ops.evals import flashlight, lens, objects
 from ops.evals.intervals import interval
-from ops.evals.known import Scene, Thing, read_scenes
+from ops.evals.scenes import Scene, Thing, read_scenes
 
 KINDS = {1: ("Disc", "round"), 2: ("Square", "straight")}
 
@@ -68,6 +71,12 @@ def test_intervals_hold_the_mean() -> None:
     low, high = map(float, interval([0.0, 1.0] * 50).split(" to "))
     assert 0.35 < low < 0.5 < high < 0.65
     assert interval([]) == "no queries"
+
+
+@pytest.mark.parametrize("run", [flashlight.run, objects.run, lens.run])
+def test_one_scene_is_no_evaluation(tmp_path: Path, run: Callable[..., Report]) -> None:
+    with pytest.raises(Misconfigured):
+        run(draw(tmp_path, 1), "test", most=9, queries=9, seed=0)
 
 
 @pytest.mark.parametrize("name", ["flashlight", "objects", "lens"])

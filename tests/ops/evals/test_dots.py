@@ -54,13 +54,24 @@ def test_scenes_are_pins_with_the_names_of_what_is_in_them(tmp_path: Path) -> No
     assert list(event.annotations) == ["Chair", "Lamp"]
     assert dict(event.category_weights) == {"Chair": pytest.approx(2 / 3), "Lamp": pytest.approx(1 / 3)}
     assert dict(scene.event("group").category_weights) == {"home": pytest.approx(1.0)}
-    assert scene.known([0.0, 0.0, 0.5, 0.9], 0.5) == 0
-    assert scene.known([0.5, 0.0, 1.0, 0.4], 0.5) is None
+    assert scene.shown((0.0, 0.0, 0.5, 0.9)) == scene.things[0]
+    assert scene.shown((0.5, 0.0, 1.0, 0.4)) is None
 
 
 def test_what_is_no_set_of_scenes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="labelled scenes"):
         read_scenes(tmp_path, "test")
+    nothing = write_scenes(tmp_path / "nothing", [photographs()[0]], [[([0.2, 0.2, 0.2, 0.9], "Chair")]])
+    with pytest.raises(Misconfigured, match="no picture with known things"):
+        read_scenes(nothing, "test")
+    twice = write_scenes(tmp_path / "twice", [photographs()[0]], [[([0.2, 0.2, 0.4, 0.9], "Chair")]])
+    file = twice / "test" / "annotations.json"
+    content = json.loads(file.read_text())
+    content["images"].append({**content["images"][0], "id": 9, "file_name": "other/000.jpg"})
+    content["annotations"].append({**content["annotations"][0], "image_id": 9})
+    file.write_text(json.dumps(content))
+    with pytest.raises(Misconfigured, match="same name"):
+        read_scenes(twice, "test")
 
 
 def test_a_detection_is_right_where_it_is_located_and_search_shows_the_same(tmp_path: Path) -> None:
