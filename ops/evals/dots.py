@@ -27,7 +27,6 @@ from ops.evals.dot_curves import Grid, Outcome, Table, auc, by_score, curve
 from ops.evals.dot_judge import RELEVANT_MIN, TOP, judge_catalogue, judge_scenes
 from ops.evals.filled import filled
 from ops.evals.scenes import CATEGORIES, SEEN_IOU, read_scenes
-from ops.models import cards_of
 from ops.settings import Settings
 
 TARGETS = tuple(np.round(np.linspace(0.1, 0.98, 45), 3).tolist())
@@ -98,10 +97,10 @@ def _decider(settings: Settings, reader: IndexReader) -> DotDecider:
 def _conditions(settings: Settings, reader: IndexReader) -> dict[str, Any]:
     reader.refresh()
     size = reader.size()
-    detector, embedder = cards_of(settings)
+    seen_by = {f"{one.record.detector}, {one.record.embedder}" for one in reader.newest(1)}
     return {
         "index": f"{size.pins} pins, {size.objects} objects, {size.documents} pins with annotations",
-        "models": f"{detector.label}, {embedder.label}",
+        "models": next(iter(seen_by), "no pin is indexed"),
         "neighbours": settings.dots.neighbours,
         **machine(),
     }

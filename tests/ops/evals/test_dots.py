@@ -95,7 +95,7 @@ def test_a_detection_is_right_where_it_is_located_and_search_shows_the_same(tmp_
     place.shard.close()
 
 
-def test_thresholds_are_proposed_from_an_index_of_annotated_pins(tmp_path: Path, exported_repository: Path) -> None:
+def test_thresholds_are_proposed_from_an_index_of_annotated_pins(tmp_path: Path) -> None:
     place = Place(tmp_path / "index" / "g1")
     for number in range(60):
         kind = number % 3
@@ -105,7 +105,8 @@ def test_thresholds_are_proposed_from_an_index_of_annotated_pins(tmp_path: Path,
     place.reader.close()
     place.shard.close()
     settings = tmp_path / "one.toml"
-    settings.write_text(f'[topics]\nrecord_partitions = 1\n[triton]\nrepository = "{exported_repository}"\n')
+    nowhere = tmp_path / "models that are served elsewhere"
+    settings.write_text(f'[topics]\nrecord_partitions = 1\n[triton]\nrepository = "{nowhere}"\n')
     run = dotstream("dots", "calibrate", "--json", "--data", tmp_path, "--config", settings, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
