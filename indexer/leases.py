@@ -159,7 +159,9 @@ def read_leases(generation: Path) -> list[Lease]:
 
 
 def _unpack(name: str, payload: bytes) -> Lease:
-    _, count, boot, expires = _HEAD.unpack_from(payload)
+    version, count, boot, expires = _HEAD.unpack_from(payload)
+    if version != VERSION:
+        return Lease(name, expires, boot, {})  # of other software beside this one: it is waited for until it runs out
     positions: dict[int, tuple[bytes, int]] = {}
     layouts: dict[int, int] = {}
     for at in range(count):

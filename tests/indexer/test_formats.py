@@ -207,4 +207,10 @@ def test_a_lease(tmp_path: Path) -> None:
     assert newest[1].hex() == f"0200000001000000{boot}{tail}"
     assert (lease.name, lease.expires, dict(lease.positions)) == ("one", 1.5, {2: (INCARNATION, 7)})
     assert dict(lease.layouts) == {2: 9}
+    page = PageFile(tmp_path / "readers" / "one.lease", writable=True)
+    page.write((1).to_bytes(4, "little") + newest[1][4:-8])
+    page.close()
+    (lease,) = read_leases(tmp_path)
+    assert not lease.passed(2, INCARNATION, 7, 1.4, lease.boot)
+    assert lease.passed(2, INCARNATION, 7, 1.5, lease.boot)
     file.close()
