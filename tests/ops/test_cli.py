@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
@@ -23,6 +25,7 @@ from ops.local.ports import free_ports
 from ops.probes import Probes
 from ops.settings import load
 from tests.ops.test_supervisor import until
+from triton_models.data.manifest import write_manifest
 
 
 def dotstream(
@@ -231,6 +234,25 @@ def test_a_command_that_is_told_to_end_ends_what_it_started(tmp_path: Path) -> N
         finally:
             process.kill()
     assert (tmp_path / "ended").exists()
+
+
+WITHOUT = """
+import sys
+for name in ("onnx", "tflite"):
+    sys.modules[name] = None
+"""
+
+
+def test_what_a_plain_installation_leaves_out_is_named_with_its_group(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    Image.new("RGB", (16, 16)).save(tmp_path / "x.png")
+    rows = [{"path": "../x.png", "label": "a", "object": str(n)} for n in range(4)]
+    write_manifest(tmp_path / "data" / "manifest.jsonl", rows)
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    run = dotstream("eval", "retrieval", "data", cwd=tmp_path, env={"PYTHONPATH": path})
+    assert run.returncode == 1
+    assert re.search(r"^dotstream: this needs \w+, .*: uv sync --group models$", run.stderr, re.MULTILINE), run.stderr
+    assert "Traceback" not in run.stderr
 
 
 def test_what_is_no_number_is_null_in_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
