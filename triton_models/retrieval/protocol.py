@@ -44,7 +44,7 @@ class Split:
     Attributes:
         queries: sorted.
         gallery: in random order, so that equal distances, which are ranked by it, favour no label.
-        unanswerable: pictures that may not be queries, as the gallery can hold nothing relevant to them: the only
+        unanswerable: pictures that may not be queries, as the gallery holds nothing relevant to them: it has no other
             object of their label. They stay in the gallery.
     """
 
@@ -77,8 +77,18 @@ def split(labels: Sequence[str], objects: Sequence[str], protocol: Protocol) -> 
         drawn = candidates[: min(protocol.queries, len(labels) // 2)]
     asked = np.zeros(len(labels), bool)
     asked[drawn] = True
+    lonely = _without_answer(asked, labels, objects)
+    asked[lonely] = False
     gallery = generator(protocol.seed, "gallery").permutation(np.flatnonzero(~asked))
-    return Split(np.flatnonzero(asked), gallery, int((~answerable).sum()))
+    return Split(np.flatnonzero(asked), gallery, int((~answerable).sum()) + len(lonely))
+
+
+def _without_answer(asked: NDArray[np.bool_], labels: Sequence[str], objects: Sequence[str]) -> list[int]:
+    """Queries of which the draw left no other object of their label in the gallery."""
+    left: dict[str, set[str]] = {}
+    for place in np.flatnonzero(~asked).tolist():
+        left.setdefault(labels[place], set()).add(objects[place])
+    return [place for place in np.flatnonzero(asked).tolist() if left.get(labels[place], set()) <= {objects[place]}]
 
 
 def _per_class(order: Places, labels: Sequence[str], answerable: NDArray[np.bool_], count: int) -> Places:

@@ -27,9 +27,13 @@ def test_every_picture_is_on_one_side(things: list[tuple[str, int]], queries: in
     both = [*sides.queries.tolist(), *sides.gallery.tolist()]
     assert sorted(both) == list(range(len(labels)))
     assert {labels[place] for place in sides.queries} <= answerable
+    for place in sides.queries:
+        others = {objects[one] for one in sides.gallery if labels[one] == labels[place]} - {objects[place]}
+        assert others, "something relevant can be found"
     possible = sum(label in answerable for label in labels)
-    assert len(sides.queries) == min(queries, len(labels) // 2, possible)
-    assert sides.unanswerable == len(labels) - possible
+    lonely = sides.unanswerable - (len(labels) - possible)
+    assert lonely >= 0
+    assert len(sides.queries) + lonely == min(queries, len(labels) // 2, possible)
     again = split(labels, objects, Protocol(queries, seed=seed))
     assert (again.queries == sides.queries).all() and (again.gallery == sides.gallery).all()
 
