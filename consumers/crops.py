@@ -12,8 +12,9 @@ On `engagements`, as a job of consumers/state_worker.py. Its state, one for each
 
 So nothing has to be remembered of what was published: an object is missing until the index has it. A new version of the
 pin comes without the objects from crops and gets them again in its turn, as long as its picture is the same; with
-another picture, crops made before that version count no more. What a crash repeats is a record with the same boxes at
-the same revision, of which the index keeps one.
+another picture than at the last look, crops made before that version count no more. (A pin is first looked at when it
+is ripe: of a picture that it had before that, nothing is known.) What a crash repeats is a record with the same boxes
+at the same revision, of which the index keeps one.
 """
 
 from __future__ import annotations
