@@ -167,8 +167,7 @@ class KeyedState:
             while True:
                 version, lock = folder.take_version(home, pointer, make, clock=clock, lock_limit_s=lock_limit_s)
                 try:
-                    database, position = _open_rows(version, store, made_for)
-                    return cls(Place(home, pointer, version), lock, database, position, clock=clock, at=at)
+                    return cls._over(Place(home, pointer, version), lock, store, made_for, clock=clock, at=at)
                 except NeedsRebuild:
                     lock.release()
                     if not rebuild:
@@ -177,6 +176,17 @@ class KeyedState:
                 except BaseException:
                     lock.release()
                     raise
+
+    @classmethod
+    def _over(
+        cls, place: Place, lock: Lock, store: Store, made_for: dict[str, object], *, clock: Clock, at: Steps
+    ) -> KeyedState:
+        with ExitStack() as undo:
+            database, position = _open_rows(place.version, store, made_for)
+            undo.callback(database.close)
+            state = cls(place, lock, database, position, clock=clock, at=at)
+            undo.pop_all()
+        return state
 
     @property
     def applied_offset(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,10 @@ import pytest
 
 from dotstream.clock import ManualClock
 from dotstream.errors import Retryable
-from indexer.errors import ForeignFormat, LockHeld, NeedsRebuild, Superseded
+from indexer.errors import DiskFull, ForeignFormat, LockHeld, NeedsRebuild, Superseded
 from indexer.keyed_reader import KeyedReader
 from indexer.keyed_state import KeyedState, Position, Store, unpack
+from indexer.pages import PageFile
 from indexer.partition import partition_of
 from tests.support.keyed import STORE, open_state, rows
 
@@ -140,6 +142,20 @@ def test_another_log_is_told_and_rebuilt_beside_the_state_that_readers_keep(tmp_
     assert reader.get_many("last", [key for key, _ in new]) == [dict(new)[key] for key, _ in new]
     rebuilt.close()
     reader.close()
+
+
+def test_an_opening_that_fails_late_lets_go_of_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_state(tmp_path, CLOCK).close()
+
+    def full(path: Path, *, writable: bool) -> PageFile:
+        raise OSError(errno.ENOSPC, f"no space for {path}, writable {writable}")
+
+    monkeypatch.setattr("indexer.keyed_state.PageFile", full)
+    with pytest.raises(DiskFull) as failed:
+        open_state(tmp_path, CLOCK)
+    monkeypatch.undo()
+    open_state(tmp_path, CLOCK).close()
+    assert failed.value  # its frames were alive until here
 
 
 def test_one_writer_and_what_was_replaced_writes_no_more(tmp_path: Path) -> None:
