@@ -95,6 +95,7 @@ class IndexReader:
         name: unique among the readers of the machine.
         threads: that one search may use; all searches together use at most `threads - 1` beside their own.
         faster: sketches to search by; None: every code is read.
+        find: the exact search, on the CPU or a device; not asked where there are sketches.
 
     Raises:
         LockHeld: a living reader has this name.
@@ -110,6 +111,7 @@ class IndexReader:
         name: str,
         threads: int = 1,
         faster: Faster | None = None,
+        find: Find = nearest,
     ) -> None:
         if not 1 <= partitions <= MAX_PARTITIONS:
             raise ValueError(f"{partitions} partitions; a reader follows 1 to {MAX_PARTITIONS}")
@@ -118,6 +120,7 @@ class IndexReader:
         self._lease_s = lease_s
         self._crew = Crew(threads)
         self._faster = faster
+        self._find = find
         with disk():
             self._lease = LeaseFile(folder, name, clock)
         scratch = self._lease.scratch
@@ -280,7 +283,7 @@ class IndexReader:
 
                 return answer(version, asked, bits, elapsed, settle=settle, crew=self._crew, find=find)
 
-            results = ask(queries, nearest) if self._faster is None else self._faster.search(queries, ask)
+            results = ask(queries, self._find) if self._faster is None else self._faster.search(queries, ask)
             empty = dict.fromkeys(range(len(self._followers)), -1)
             return [SearchResult(result.hits, empty | result.watermark) for result in results]
 
