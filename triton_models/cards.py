@@ -7,6 +7,7 @@ and the pipeline's fingerprint takes the digest from it.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from triton_models.files import has_sha256, write_whole
 
 MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""A model's name is that of its folder in the repository."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,10 @@ class ModelCard:
     run: str = ""
     data: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise Misconfigured(f"{self.name!r} is no name of a model: letters, digits, and _ . - behind the first")
 
     @property
     def label(self) -> str:

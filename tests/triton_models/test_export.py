@@ -11,7 +11,7 @@ import pytest
 
 from dotstream.errors import Fatal, Misconfigured, Unavailable
 from triton_models import fetch as fetching
-from triton_models.cards import read_card
+from triton_models.cards import ModelCard, read_card
 from triton_models.export import REPOSITORY, SERVED, export
 from triton_models.export_efficientnet import embedder
 from triton_models.export_ssd import detector
@@ -134,6 +134,12 @@ def outdate(card: Path) -> None:
 def test_card_of_a_model_that_is_not_exported(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="dotstream models export"):
         read_card(tmp_path, "ssd_mobilenet_v2")
+
+
+@pytest.mark.parametrize("name", ["", "../outside", "a/b", ".hidden", "two words"])
+def test_a_name_that_is_no_folder_of_the_repository_is_refused(name: str) -> None:
+    with pytest.raises(Misconfigured, match="no name of a model"):
+        ModelCard(name, 1, "", "", "", "", "")
 
 
 def test_two_processes_may_export_at_once(copied_repository: Path, cache: Path) -> None:
