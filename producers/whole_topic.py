@@ -72,7 +72,7 @@ class WholeTopic(Protocol):
         ...
 
     def end(self, partition: int) -> int:
-        """The offset that the partition's next record will get, asked from the broker; what is not committed counts.
+        """Where a partition ends (exclusive), asked from the broker; an open transaction lies behind its end.
 
         Raises:
             Retryable: the broker did not answer in time.

@@ -139,9 +139,7 @@ def snapshot(
             for number in _there(settings, None)
         }
         manifest = take(versions, target, SystemClock(), say)
-    parts = [
-        {"partition": part.partition, "applied_offset": part.applied, "codes": part.codes} for part in manifest.parts
-    ]
+    parts = _parts(manifest)
     size = sum(size for part in manifest.parts for size, _ in part.files.values())
     if as_json:
         answer({"generation": manifest.generation, "folder": str(target), "bytes": size, "partitions": parts})
@@ -167,9 +165,7 @@ def restore(
     topic = TopicNames(settings.topics.prefix).objects(settings.generation)
     found = topic_id(settings.kafka.connection(), topic)
     manifest = put_back(source, settings.index_folder, topic_id=found, clock=SystemClock(), tell=say)
-    parts = [
-        {"partition": part.partition, "applied_offset": part.applied, "codes": part.codes} for part in manifest.parts
-    ]
+    parts = _parts(manifest)
     if as_json:
         answer({"generation": manifest.generation, "partitions": parts})
         return

@@ -118,6 +118,28 @@ def test_damage_is_named_and_rebuilt_from_the_log(run: Run, shards: Path) -> Non
     assert plain == ["0", str(len(LOG)), Oracle().apply(LOG).digest()]
 
 
+def test_what_an_open_transaction_holds_is_left_to_the_worker(
+    run: Run, shards: Path, broker: KafkaProcess, topics: TopicNames
+) -> None:
+    vision = Producer(broker.connection.config(**{"transactional.id": f"{topics.prefix}vision"}))
+    vision.init_transactions(20)
+    vision.begin_transaction()
+    offsets: list[int | None] = []
+    late = LOG[0].record
+    assert late is not None
+    vision.produce(
+        topics.objects(GENERATION),
+        encode(late),
+        key=late.pin_id,
+        partition=0,
+        on_delivery=lambda _, message: offsets.append(message.offset()),
+    )
+    assert vision.flush(20) == 0
+    (repaired,) = answer_of(run("repair", "--all", "--partition", "0", "--json"))["repaired"]
+    vision.commit_transaction(20)
+    assert offsets == [repaired["applied_offset"] + 1], "the worker goes on with it"
+
+
 def test_a_folder_of_an_older_format_is_named_and_rebuilt(run: Run, shards: Path) -> None:
     for path in (shards / "index" / GENERATION / "0").glob("v-*/commit"):
         path.write_bytes(bytes(8192))
