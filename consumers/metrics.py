@@ -56,6 +56,13 @@ class WorkerMetrics:
         self._freshness = histogram(
             "freshness_seconds", "From the event's own time to the named stage.", FRESHNESS_BUCKETS, "stage"
         )
+        self._device_failures = counter(
+            "device_failures", "Searches that failed on the GPU and were answered by the CPU; see the log.", "reason"
+        )
+        self._device_bytes = gauge("device_bytes", "Codes and offsets on the GPU.").labels(role)
+        self._device_rows_left = gauge(
+            "device_rows_left", "Codes that did not fit on the GPU. Above 0: raise index.device_bytes."
+        ).labels(role)
         self._cache = counter("vision_cache_requests", "Look-ups of vision results by outcome.", "outcome")
         self._triton = counter("triton_requests", "Calls to Triton by model and outcome.", "model", "outcome")
         self._triton_rows = counter("triton_rows", "Pictures or crops sent to Triton.", "model")
@@ -105,6 +112,15 @@ class WorkerMetrics:
     def freshness(self, stage: str, milliseconds: int) -> None:
         """Clocks differ: an event from the future counts as fresh, never as negative."""
         self._freshness.labels(self.role, stage).observe(max(0, milliseconds) / 1000)
+
+    def fell_back(self, reason: str) -> None:
+        """The CPU answered a search that failed on the GPU."""
+        self._device_failures.labels(self.role, reason).inc()
+
+    def holds(self, held: int, left: int) -> None:
+        """So many bytes lie on the GPU, and so many rows of the last search did not fit."""
+        self._device_bytes.set(held)
+        self._device_rows_left.set(left)
 
     def cache(self, outcome: str) -> None:
         self._cache.labels(self.role, outcome).inc()

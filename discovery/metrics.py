@@ -155,3 +155,31 @@ class RecallMetrics:
         """An approximate answer was held against the exact one."""
         self._found.inc(found)
         self._expected.inc(expected)
+
+
+class DeviceMetrics:
+    """What becomes of searches on a GPU."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._failed = Counter(
+            "dotstream_api_device_failures",
+            "Searches that failed on the GPU and were answered by the CPU. Rising: look in the log; for `memory` give "
+            "index.device_bytes less, or other users of the GPU.",
+            ["reason"],
+            registry=registry,
+        )
+        self._held = Gauge("dotstream_api_device_bytes", "Codes and offsets on the GPU.", registry=registry)
+        self._left = Gauge(
+            "dotstream_api_device_rows_left",
+            "Codes of the last search that did not fit on the GPU. Above 0: raise index.device_bytes.",
+            registry=registry,
+        )
+
+    def fell_back(self, reason: str) -> None:
+        """The CPU answered instead."""
+        self._failed.labels(reason).inc()
+
+    def holds(self, held: int, left: int) -> None:
+        """So many bytes lie on the device, and so many rows were left out."""
+        self._held.set(held)
+        self._left.set(left)

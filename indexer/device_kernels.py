@@ -55,7 +55,7 @@ def _belong(part, rows, here):
     return here & (born <= watermark) & (watermark < died)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["asked", "columns"])
 def by_popcount(
     table,
     queries,
@@ -85,7 +85,7 @@ def by_popcount(
     tl.store(out + query.to(tl.int64) * columns + tl.load(part + 5) + rows, total, here)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["asked", "columns"])
 def by_dot(
     table,
     signs,

@@ -15,7 +15,7 @@ from discovery.dot_store import DotStore
 from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
 from discovery.filters import FASHION, Group
-from discovery.metrics import RecallMetrics
+from discovery.metrics import DeviceMetrics, RecallMetrics
 from discovery.rerank import Weights
 from discovery.server import free_port, server
 from discovery.services import Limits, Services
@@ -26,9 +26,10 @@ from indexer.faster import Faster
 from indexer.keyed_reader import KeyedReader
 from indexer.reader import IndexReader
 from indexer.records_pb2 import GenerationRecord
-from indexer.search import warm
+from indexer.search import nearest, warm
 from indexer.sketch_search import SketchSearch
 from indexer.tags import TAGS, TagReader
+from ops.device import exact_search
 from ops.generations import active_generation, read_generations
 from ops.models import picture_limits, pictures_of, triton_client, vision_settings
 from ops.related import co_occurrence_of, related_model_of
@@ -99,14 +100,19 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     registry = CollectorRegistry()
     client = triton_client(settings, TritonMetrics(registry))
     owned.callback(client.close)
+    clock = SystemClock()
+    faster = _faster(settings, registry)
     reader = IndexReader(
         settings.data.absolute() / "index" / generation.name,
         generation.partitions,
-        clock=SystemClock(),
+        clock=clock,
         lease_s=settings.index.lease_s,
         name=f"api-{uuid.uuid4().hex[:8]}",
         threads=settings.index.search_threads,
-        faster=_faster(settings, registry),
+        faster=faster,
+        find=nearest
+        if faster is not None
+        else exact_search(settings.index, generation.bits, clock=clock, observer=DeviceMetrics(registry)),
     )
     owned.callback(reader.close)
     tags = TagReader(KeyedReader(store_folder(settings, TAGS), TAGS, settings.topics.keyed_partitions))
@@ -160,6 +166,8 @@ def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:
         if index.approximate:
             raise Misconfigured("index.approximate needs sketches to search by: set index.sketch_bits, 256 for a start")
         return None
+    if index.device == "cuda":
+        raise Misconfigured("index.sketch_bits is for searches on the CPU: set it to 0, or index.device to auto")
     return Faster(
         SketchSearch(index.sketch_bits, index.sketch_share),
         approximate=index.approximate,

@@ -208,6 +208,12 @@ class Index(Section):
     compact_every_s: Seconds = Field(default=5.0, description="pause between looks for segments worth compacting")
     compact_dead_share: Share = Field(default=0.25, description="dead slots of a segment from which it is compacted")
     search_threads: Count = Field(default=2, description="threads that share one search of a large index")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where exact searches run; auto: on an NVIDIA GPU when there is one"
+    )
+    device_bytes: Count = Field(
+        default=4 << 30, description="memory that each process that searches may use on the GPU"
+    )
     sketch_bits: int = Field(
         default=0,
         ge=0,

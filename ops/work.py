@@ -248,6 +248,7 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
     from consumers.dots_again import DotsAgain
     from indexer.reader import IndexReader
     from indexer.search import warm
+    from ops.device import exact_search
     from ops.dots import again_settings, dot_settings
     from ops.generation_watch import GenerationWatch
     from producers.whole_topic import KafkaWholeTopic
@@ -262,6 +263,7 @@ def _dots(place: Workplace, owned: contextlib.ExitStack) -> Worker:
         lease_s=index.lease_s,
         name=name,
         threads=index.search_threads,
+        find=exact_search(index, place.generation.bits, clock=place.clock, observer=place.metrics),
     )
     owned.callback(reader.close)
     ledger = DotLedger(settings.data.absolute() / "ledger" / f"{settings.generation}-{settings.worker.slot}")

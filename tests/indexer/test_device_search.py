@@ -21,6 +21,7 @@ from dotstream.clock import ManualClock
 from indexer.asks import Ask, Scope, Terms, Wanted
 from indexer.crew import ALONE
 from indexer.device import DeviceMemory, Place, plain_distances
+from indexer.device_check import disagreement
 from indexer.device_search import REST_S, DeviceSearch
 from indexer.errors import SearchTimeout
 from indexer.reader import IndexReader
@@ -271,6 +272,19 @@ def test_a_reader_searches_on_a_device_while_its_index_changes(tmp_path: Path) -
     assert watching.held > 0
     reader.close()
     shard.close()
+
+
+def test_a_device_is_trusted_when_a_trial_finds_what_the_cpu_finds() -> None:
+    def wrong(places: Sequence[Place], queries: torch.Tensor, out: torch.Tensor) -> None:
+        plain_distances(places, queries, out)
+        out[-1, 130] = 0
+
+    def broken(places: Sequence[Place], queries: torch.Tensor, out: torch.Tensor) -> None:
+        raise RuntimeError("no compiler")
+
+    assert disagreement("cpu", plain_distances, 160, ManualClock()) is None
+    assert "found other codes" in str(disagreement("cpu", wrong, 160, ManualClock()))
+    assert "a trial search failed" in str(disagreement("cpu", broken, 160, ManualClock()))
 
 
 INTERPRETED = """
