@@ -15,6 +15,7 @@ from discovery.metrics import DeviceMetrics
 from dotstream.clock import ManualClock
 from dotstream.errors import Misconfigured
 from indexer.search import nearest
+from ops.bench.gpu import main
 from ops.device import exact_search
 from ops.settings_model import Index
 
@@ -94,3 +95,8 @@ def test_a_gpu_that_fails_its_trial_is_not_used(
     assert "it found other codes" in caplog.text
     with pytest.raises(Misconfigured, match="other codes"):
         chosen(Index(device="cuda"))
+
+
+def test_the_benchmark_says_in_one_line_that_it_needs_a_gpu(gpu: Path) -> None:
+    with pytest.raises(Misconfigured, match="needs a GPU, but none of"):
+        main(as_json=True)
