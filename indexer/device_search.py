@@ -173,7 +173,7 @@ class DeviceSearch:
         bounds = self._bounds(table, asked)
         starts = np.array([place.column for place in group])
         bases = np.array([place.part.base for place in group])
-        for number, at, distances in _within(table, bounds, self._memory.cells // 4):
+        for number, at, distances in _within(table, bounds, self._memory.cells // 8):
             part = np.searchsorted(starts, at, side="right") - 1
             slots = bases[part] + at - starts[part]
             edges = np.searchsorted(number, np.arange(len(asked) + 1))

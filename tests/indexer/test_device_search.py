@@ -102,7 +102,7 @@ def check(search: DeviceSearch, views: Sequence[View], random: np.random.Generat
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 2**32), st.sampled_from([ROOMY, 60_000, 40_000]), st.integers(1, 20))
+@given(st.integers(0, 2**32), st.sampled_from([ROOMY, 20_000, 13_000]), st.integers(1, 20))
 def test_a_device_finds_what_the_cpu_finds_while_the_index_changes(seed: int, limit: int, queries: int) -> None:
     """The head grows, codes die, a code is put back, segments are compacted; some segments do not fit on the device."""
     random = np.random.default_rng(seed)
