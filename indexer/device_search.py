@@ -32,6 +32,7 @@ from indexer.view import View
 
 REST_S = 60.0
 _LOOK_S = 0.01
+_MOST_QUERIES = 1024
 _FEW_SHARE = 100
 """One row in so many, and fewer, are looked at by the CPU."""
 log = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ class DeviceSearch:
         """Queries and parts whose distances fit the device's memory at once: rather all queries, to read codes once."""
         if not places:
             return
-        step = max(1, min(queries, self._memory.cells // max(place.part.length for place in places)))
+        step = max(1, min(_MOST_QUERIES, self._memory.cells // max(place.part.length for place in places)))
         for start in range(0, queries, step):
             asked = range(start, min(start + step, queries))
             group: list[Place] = []

@@ -21,6 +21,7 @@ from discovery.server import free_port, server
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Misconfigured, Retryable, Unavailable
+from indexer.answers import Find
 from indexer.engagement import ENGAGEMENT, EngagementReader
 from indexer.faster import Faster
 from indexer.keyed_reader import KeyedReader
@@ -102,6 +103,9 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     owned.callback(client.close)
     clock = SystemClock()
     faster = _faster(settings, registry)
+    find: Find = nearest
+    if faster is None:
+        find = exact_search(settings.index, generation.bits, clock=clock, observer=DeviceMetrics(registry))
     reader = IndexReader(
         settings.data.absolute() / "index" / generation.name,
         generation.partitions,
@@ -110,9 +114,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         name=f"api-{uuid.uuid4().hex[:8]}",
         threads=settings.index.search_threads,
         faster=faster,
-        find=nearest
-        if faster is not None
-        else exact_search(settings.index, generation.bits, clock=clock, observer=DeviceMetrics(registry)),
+        find=find,
     )
     owned.callback(reader.close)
     tags = TagReader(KeyedReader(store_folder(settings, TAGS), TAGS, settings.topics.keyed_partitions))

@@ -17,6 +17,8 @@ from dotstream.errors import Misconfigured
 from indexer.search import nearest
 from ops.bench.gpu import main
 from ops.device import exact_search
+from ops.serve import _faster
+from ops.settings import Settings
 from ops.settings_model import Index
 
 NO_TORCH = """
@@ -83,6 +85,12 @@ def test_what_becomes_of_searches_is_exported() -> None:
     assert registry.get_sample_value("dotstream_device_failures_total", {"reason": "memory"} | role) == 1
     assert registry.get_sample_value("dotstream_device_bytes", role) == 7
     assert registry.get_sample_value("dotstream_device_rows_left", role) == 3
+
+
+def test_sketches_and_a_gpu_are_not_asked_for_together() -> None:
+    with pytest.raises(Misconfigured, match="set it to 0"):
+        _faster(Settings(index=Index(sketch_bits=64, device="cuda")), CollectorRegistry())
+    assert _faster(Settings(index=Index(sketch_bits=64)), CollectorRegistry()) is not None
 
 
 def test_a_gpu_that_fails_its_trial_is_not_used(
