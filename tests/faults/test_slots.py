@@ -36,9 +36,9 @@ SLOTS = 16
 SESSION_S = 8.0
 AWAY_S = 20.0
 BACK_S = 14.0  # until every slot works again, the client's slowest retry included
-SETTLE_LIMIT_S = 60.0
+SETTLE_LIMIT_S = 150.0  # longer than a transaction may stay open: what is missing then is lost, not late
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(500)]
 
 
 class Copy:
@@ -109,12 +109,7 @@ def test_slots_outlive_a_broker_that_is_away(own_broker: Callable[[], KafkaProce
             watched(lambda: True, BACK_S)
         feed.stop.set()
         threads[-1].join(90)
-        until(
-            "all that was acknowledged is copied",
-            lambda: copied(broker) == feed.acknowledged,
-            SETTLE_LIMIT_S,
-            every_s=1,
-        )
+        settle(broker, feed.acknowledged)
     finally:
         feed.stop.set()
         slots.stop.set()
@@ -123,6 +118,25 @@ def test_slots_outlive_a_broker_that_is_away(own_broker: Callable[[], KafkaProce
     print(f"{rounds(2) * SLOTS} outages of a slot, {feed.acknowledged.total()} records, {len(slots.ended)} ended")
     assert not slots.ended, slots.ended
     assert copied(broker) == feed.acknowledged
+
+
+def settle(broker: KafkaProcess, acknowledged: Counter[bytes]) -> None:
+    """Until `out` holds what was acknowledged; says what is missing and what there is too much of."""
+
+    def difference() -> str:
+        found = copied(broker)
+        missing, surplus = acknowledged - found, found - acknowledged
+        slots = Counter(value.split(b"/")[0].decode() for value in missing)
+        return f"{missing.total()} missing, by slot {dict(slots)}; {surplus.total()} too many, {surplus.most_common(5)}"
+
+    took = until(
+        "all that was acknowledged is copied",
+        lambda: copied(broker) == acknowledged,
+        SETTLE_LIMIT_S,
+        every_s=1,
+        said=difference,
+    )
+    print(f"all was copied {took:.0f} s after the last record")
 
 
 def copied(broker: KafkaProcess) -> Counter[bytes]:
