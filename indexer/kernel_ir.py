@@ -1,11 +1,12 @@
 """The scan kernel as LLVM IR: distances of stored codes from queries, and the nearest of them kept, for one code width.
 
 What the machine runs per code and query is xor, population count and add on the widest vectors that it has. Sums are
-kept per lane until a group of codes is done and are then added across lanes for the whole group at once. Codes that
-are not within a query's bound cost one comparison per group; only the others are looked at one by one, which is where
-versions, deletes and filters are checked (`_accept`). No heap is kept: distances are small integers, so that a count
-per distance tells the k-th smallest, and lowers the bound, in constant time. All that lies at the bound is kept, so
-that ties are complete.
+kept per lane and added across lanes for a whole group of codes together. Memory is read strictly in its order, code by
+code, as the processor's own fetching ahead needs it to keep up with a lone query; of queries two by two the vectors
+stay in registers. Codes that are not within a query's bound cost one comparison per group; only the others are looked
+at one by one, which is where versions, deletes and filters are checked (`_accept`). No heap is kept: distances are
+small integers, so that a count per distance tells the k-th smallest, and lowers the bound, in constant time. All that
+lies at the bound is kept, so that ties are complete.
 
 Four functions come of it: `scan_1` and `scan_2` read codes in their order for one query or for queries two by two,
 `pick_1` and `pick_2` read the codes whose rows are listed. For sliced codes there is a module of its own. Each function
@@ -15,23 +16,21 @@ fills in the work.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 from llvmlite import ir
 
-from indexer.kernel import FIELDS
+from indexer.ir_builder import I8, I32, I64, POINTER, VOID, Builder, int32, int64
 
 BLOCK_BYTES = 16384
 """Codes that a tile of queries goes over before the next tile: they stay in the first-level cache."""
-AHEAD_BYTES = 4096
-"""How far ahead of a lone query the codes are fetched."""
+_HELD = 16
+"""So many vectors of queries stay in registers, of the 32 that AVX-512 has; narrower vectors are too many to stay."""
+_BURST = 20
+"""Lines fetched ahead in one go, at most: longer bursts stall."""
 _LINE = 64
 
-_I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_POINTER = ir.PointerType()
-_VOID = ir.VoidType()
 Layout = Literal["rows", "picked", "sliced"]
 
 
@@ -75,132 +74,79 @@ class _Shape:
     def __init__(self, module: ir.Module, code_bytes: int, lanes: int) -> None:
         self.code_bytes = code_bytes
         self.lanes = lanes
-        self.vector = ir.VectorType(_I64, lanes)
+        self.vector = ir.VectorType(I64, lanes)
         self.block = max(1, BLOCK_BYTES // code_bytes // lanes) * lanes
         self.popcount = ir.Function(module, ir.FunctionType(self.vector, [self.vector]), f"llvm.ctpop.v{lanes}i64")
-        prefetch = ir.FunctionType(_VOID, [_POINTER, _I32, _I32, _I32])
+        prefetch = ir.FunctionType(VOID, [POINTER, I32, I32, I32])
         self.prefetch = ir.Function(module, prefetch, "llvm.prefetch.p0")
-        wide = ir.VectorType(_I8, lanes * 8)
+        wide = ir.VectorType(I8, lanes * 8)
         mask = ir.VectorType(ir.IntType(1), lanes * 8)
-        masked = ir.FunctionType(wide, [_POINTER, _I32, mask, wide])
+        masked = ir.FunctionType(wide, [POINTER, I32, mask, wide])
         self.masked_load = ir.Function(module, masked, f"llvm.masked.load.v{lanes * 8}i8.p0")
 
-    def load(self, b: _Builder, code: ir.Value, at: int) -> ir.Value:
+    def load(self, b: Builder, code: ir.Value, at: int) -> ir.Value:
         """The vector of a code at byte `at`, zeros behind the code's end."""
-        place = b.at(code, _int(at), _I8)
+        place = b.at(code, int64(at), I8)
         present = self.code_bytes - at
         if present >= self.lanes * 8:
             return b.load(place, typ=self.vector, align=1)
         mask = ir.Constant(self.masked_load.args[2].type, [int(n < present) for n in range(self.lanes * 8)])
         zeros = ir.Constant(self.masked_load.args[3].type, None)
-        return b.bitcast(b.call(self.masked_load, [place, ir.Constant(_I32, 1), mask, zeros]), self.vector)
+        return b.bitcast(b.call(self.masked_load, [place, ir.Constant(I32, 1), mask, zeros]), self.vector)
 
-    def fetch(self, b: _Builder, base: ir.Value, offset: ir.Value) -> None:
+    def fetch(self, b: Builder, base: ir.Value, offset: ir.Value) -> None:
         """Asks for the cache line at an address that need not exist."""
-        b.call(self.prefetch, [b.at(base, offset, _I8), _int32(0), _int32(3), _int32(1)])
-
-
-class _Builder(ir.IRBuilder):  # type: ignore[misc]
-    """llvmlite's builder with loops, array places and the fields of the work."""
-
-    @contextmanager
-    def count(self, start: ir.Value, stop: ir.Value, step: int | ir.Value = 1) -> Iterator[ir.Value]:
-        """For i in range(start, stop, step), signed."""
-        before = self.block
-        head, body, after = (self.append_basic_block(name) for name in ("head", "body", "after"))
-        self.branch(head)
-        self.position_at_end(head)
-        i = self.phi(_I64)
-        i.add_incoming(start, before)
-        self.cbranch(self.icmp_signed("<", i, stop), body, after)
-        self.position_at_end(body)
-        yield i
-        i.add_incoming(self.add(i, _int(step) if isinstance(step, int) else step), self.block)
-        self.branch(head)
-        self.position_at_end(after)
-
-    def local(self, kind: ir.Type) -> ir.Value:
-        """A variable, made at the function's start, where LLVM turns it into a register."""
-        with self.goto_entry_block():
-            return self.alloca(kind)
-
-    def at(self, pointer: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
-        """The place of pointer[index]."""
-        return self.gep(pointer, [index], source_etype=kind)
-
-    def get(self, pointer: ir.Value, index: ir.Value, kind: ir.Type = _I64) -> ir.Value:
-        """pointer[index]."""
-        return self.load(self.at(pointer, index, kind), typ=kind)
-
-    def put(self, pointer: ir.Value, index: ir.Value, value: ir.Value) -> None:
-        """pointer[index] = value."""
-        self.store(value, self.at(pointer, index, value.type))
-
-    def field(self, work: ir.Value, name: str) -> ir.Value:
-        """A number of the work."""
-        return self.get(work, _int(FIELDS.index(name)))
-
-    def array(self, work: ir.Value, name: str) -> ir.Value:
-        """An array of the work."""
-        return self.get(work, _int(FIELDS.index(name)), _POINTER)
-
-    def is_null(self, pointer: ir.Value) -> ir.Value:
-        """Whether a pointer is null."""
-        return self.icmp_unsigned("==", pointer, ir.Constant(_POINTER, None))
-
-
-def _int(value: int) -> ir.Constant:
-    return ir.Constant(_I64, value)
-
-
-def _int32(value: int) -> ir.Constant:
-    return ir.Constant(_I32, value)
+        b.call(self.prefetch, [b.at(base, offset, I8), int32(0), int32(3), int32(1)])
 
 
 def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, layout: Layout) -> None:
     """One of the entries: blocks of codes, in each the tiles of queries, in each the groups of codes."""
-    function = ir.Function(module, ir.FunctionType(_VOID, [_POINTER]), name)
+    function = ir.Function(module, ir.FunctionType(VOID, [POINTER]), name)
     (work,) = function.args
-    b = _Builder(function.append_basic_block())
+    b = Builder(function.append_basic_block())
     start, stop, nq = (b.field(work, name) for name in ("start", "stop", "nq"))
     all_queries = b.array(work, "queries")
-    whole = b.add(b.sub(stop, start), _int(shape.lanes - 1))
-    end = b.add(start, b.and_(whole, _int(-shape.lanes)))
+    whole = b.add(b.sub(stop, start), int64(shape.lanes - 1))
+    end = b.add(start, b.and_(whole, int64(-shape.lanes)))
     ahead = _Ahead(b, work, shape, queries, nq, picked=layout == "picked")
     with b.count(start, end, shape.block) as block:
-        beyond = b.add(block, _int(shape.block))
+        beyond = b.add(block, int64(shape.block))
         block_end = b.select(b.icmp_signed("<", beyond, end), beyond, end)
         ahead.begin(block_end)
-        with b.count(_int(0), nq, queries) as query:
-            tile = b.at(all_queries, b.mul(query, _int(shape.code_bytes)), _I8)
+        with b.count(int64(0), nq, queries) as query:
+            tile = b.at(all_queries, b.mul(query, int64(shape.code_bytes)), I8)
+            held = _held(b, shape, tile, queries=queries) if layout != "sliced" else []
             with b.count(block, block_end, shape.lanes) as group:
                 if layout == "sliced":
                     near = _sliced_distances(b, work, shape, group, tile, queries=queries)
                 else:
+                    ahead.go(group)
                     codes = _codes(b, work, shape, group, picked=layout == "picked")
-                    near = _distances(b, shape, ahead, codes=codes, tile=tile, queries=queries)
+                    near = _distances(b, shape, codes=codes, tile=tile, queries=queries, held=held)
                 for which, distances in enumerate(near):
-                    _compare(b, work, accept, query=b.add(query, _int(which)), group=group, near=distances)
+                    _compare(b, work, accept, query=b.add(query, int64(which)), group=group, near=distances)
     b.ret_void()
 
 
 class _Ahead:
-    """Fetches what is read next. For a lone query and for picked rows that is what lies at a fixed distance; else it is
-    the next block, bit by bit, shared out over the steps that the tiles of queries take in the present one.
+    """Fetches what is read next and the processor does not fetch by itself. For picked rows that is the next group; for
+    many queries it is the next block, bit by bit, shared out over the steps that they take in the present one.
     """
 
-    def __init__(self, b: _Builder, work: ir.Value, shape: _Shape, queries: int, nq: ir.Value, *, picked: bool) -> None:
+    def __init__(self, b: Builder, work: ir.Value, shape: _Shape, queries: int, nq: ir.Value, *, picked: bool) -> None:
         self._b, self._work, self._shape, self._picked = b, work, shape, picked
         self._lone = queries == 1
         self._codes = b.array(work, "codes")
-        self._next = b.local(_I64)
+        self._next = b.local(I64)
         lines = -(-shape.block * shape.code_bytes // _LINE)
-        steps = b.mul(b.sdiv(nq, _int(queries)), _int(shape.block // shape.lanes))
-        self._share = b.mul(b.add(b.sdiv(_int(lines), steps), _int(1)), _int(_LINE))
+        steps = b.mul(b.sdiv(nq, int64(queries)), int64(shape.block // shape.lanes))
+        share = b.add(b.sdiv(int64(lines), steps), int64(1))
+        few = b.icmp_signed("<=", share, int64(_BURST))
+        self._share = b.select(few, b.mul(share, int64(_LINE)), int64(0))
 
     def begin(self, block_end: ir.Value) -> None:
         """At the start of a block."""
-        self._b.store(self._b.mul(block_end, _int(self._shape.code_bytes)), self._next)
+        self._b.store(self._b.mul(block_end, int64(self._shape.code_bytes)), self._next)
 
     def go(self, group: ir.Value) -> None:
         """Before a group's distances."""
@@ -208,98 +154,122 @@ class _Ahead:
         if self._picked:
             rows = b.array(self._work, "rows")
             for n in range(shape.lanes):
-                row = b.get(rows, b.add(group, _int(shape.lanes + n)))
-                start = b.mul(row, _int(shape.code_bytes))
+                row = b.get(rows, b.add(group, int64(shape.lanes + n)))
+                start = b.mul(row, int64(shape.code_bytes))
                 for line in range(0, shape.code_bytes, _LINE):
-                    shape.fetch(b, self._codes, b.add(start, _int(line)))
+                    shape.fetch(b, self._codes, b.add(start, int64(line)))
         elif not self._lone:
-            first = b.load(self._next, typ=_I64)
+            first = b.load(self._next, typ=I64)
             last = b.add(first, self._share)
             with b.count(first, last, _LINE) as line:
                 shape.fetch(b, self._codes, line)
             b.store(last, self._next)
 
-    def line(self, code: ir.Value, number: int) -> None:
-        """With the load of such a number in a lone query's group: one line for one line, as bursts of them stall.
 
-        Args:
-            code: the group's first.
-            number: of the load.
-        """
-        line = number * _LINE
-        if self._lone and not self._picked and line < self._shape.lanes * self._shape.code_bytes:
-            self._shape.fetch(self._b, code, _int(AHEAD_BYTES + line))
-
-
-def _codes(b: _Builder, work: ir.Value, shape: _Shape, group: ir.Value, *, picked: bool) -> list[ir.Value]:
+def _codes(b: Builder, work: ir.Value, shape: _Shape, group: ir.Value, *, picked: bool) -> list[ir.Value]:
     """Pointers to a group's codes."""
     codes = b.array(work, "codes")
-    numbers = [b.add(group, _int(n)) for n in range(shape.lanes)]
+    numbers = [b.add(group, int64(n)) for n in range(shape.lanes)]
     if picked:
         rows = b.array(work, "rows")
         numbers = [b.get(rows, number) for number in numbers]
-    return [b.at(codes, b.mul(number, _int(shape.code_bytes)), _I8) for number in numbers]
+    return [b.at(codes, b.mul(number, int64(shape.code_bytes)), I8) for number in numbers]
+
+
+def _held(b: Builder, shape: _Shape, tile: ir.Value, *, queries: int) -> list[list[ir.Value]]:
+    """Per query its vectors, read once for a block of codes; nothing where they are better read again for each code:
+    a lone query's, for which a code's own loads then run ahead of the sums, and codes too wide for the registers.
+    """
+    starts = range(0, shape.code_bytes, shape.lanes * 8)
+    if queries == 1 or shape.lanes < 8 or queries * len(starts) > _HELD:
+        return []
+    places = [b.at(tile, int64(which * shape.code_bytes), I8) for which in range(queries)]
+    return [[shape.load(b, place, at) for at in starts] for place in places]
 
 
 def _distances(
-    b: _Builder, shape: _Shape, ahead: _Ahead, *, codes: Sequence[ir.Value], tile: ir.Value, queries: int
+    b: Builder,
+    shape: _Shape,
+    *,
+    codes: Sequence[ir.Value],
+    tile: ir.Value,
+    queries: int,
+    held: Sequence[Sequence[ir.Value]],
 ) -> list[ir.Value]:
     """Per query a vector with the distances of the group's codes. Codes are read one by one, in the order of memory."""
-    sums = [[ir.Constant(shape.vector, None)] * len(codes) for _ in range(queries)]
-    starts = range(0, shape.code_bytes, shape.lanes * 8)
-    for load, (n, at) in enumerate((n, at) for n in range(len(codes)) for at in starts):
-        ahead.line(codes[0], load)
-        stored = shape.load(b, codes[n], at)
+    gathered = [_Across(b, shape.lanes) for _ in range(queries)]
+    for code in codes:
+        b.keep_order()
+        sums = [ir.Constant(shape.vector, None)] * queries
+        for load, at in enumerate(range(0, shape.code_bytes, shape.lanes * 8)):
+            stored = shape.load(b, code, at)
+            for which in range(queries):
+                place = b.at(tile, int64(which * shape.code_bytes), I8)
+                part = held[which][load] if held else shape.load(b, place, at)
+                sums[which] = b.add(sums[which], b.call(shape.popcount, [b.xor(stored, part)]))
         for which in range(queries):
-            part = shape.load(b, b.at(tile, _int(which * shape.code_bytes), _I8), at)
-            counted = b.call(shape.popcount, [b.xor(stored, part)])
-            sums[which][n] = b.add(sums[which][n], counted)
-    return [_across(b, vectors) for vectors in sums]
+            gathered[which].take(sums[which])
+    return [one.sums for one in gathered]
 
 
 def _sliced_distances(
-    b: _Builder, work: ir.Value, shape: _Shape, group: ir.Value, tile: ir.Value, *, queries: int
+    b: Builder, work: ir.Value, shape: _Shape, group: ir.Value, tile: ir.Value, *, queries: int
 ) -> list[ir.Value]:
     """As `_distances`, of a group that lies sliced."""
     stride = shape.lanes * 8
-    start = b.at(b.array(work, "codes"), b.mul(group, _int(shape.code_bytes)), _I8)
+    start = b.at(b.array(work, "codes"), b.mul(group, int64(shape.code_bytes)), I8)
     sums = [ir.Constant(shape.vector, None)] * queries
     for word in range(shape.code_bytes // 8):
-        stored = b.load(b.at(start, _int(word * stride), _I8), typ=shape.vector, align=8)
+        stored = b.load(b.at(start, int64(word * stride), I8), typ=shape.vector, align=8)
         for which in range(queries):
-            part = b.load(b.at(tile, _int(which * shape.code_bytes + word * 8), _I8), typ=_I64)
+            part = b.load(b.at(tile, int64(which * shape.code_bytes + word * 8), I8), typ=I64)
             counted = b.call(shape.popcount, [b.xor(stored, _everywhere(b, shape.vector, part))])
             sums[which] = b.add(sums[which], counted)
     return sums
 
 
-def _everywhere(b: _Builder, kind: ir.VectorType, value: ir.Value) -> ir.Value:
+def _everywhere(b: Builder, kind: ir.VectorType, value: ir.Value) -> ir.Value:
     """A vector with a value in every lane."""
     undefined = ir.Constant(kind, ir.Undefined)
-    first = b.insert_element(undefined, value, _int32(0))
-    return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, kind.count), None))
+    first = b.insert_element(undefined, value, int32(0))
+    return b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, kind.count), None))
 
 
-def _across(b: _Builder, vectors: Sequence[ir.Value]) -> ir.Value:
-    """Of as many vectors as a vector has lanes, the sum over each one's lanes; vector n's stands in lane n.
+class _Across:
+    """Adds vectors across their lanes, as many vectors as a vector has lanes: vector n's sum stands in lane n.
 
-    Each round adds halves of neighbouring vectors and leaves half as many.
+    Halves of neighbours are added as soon as both are there, so that few vectors are waiting at any time.
     """
-    lanes, run = len(vectors), 1
-    while len(vectors) > 1:
-        starts = range(0, lanes, 2 * run)
-        low = [side + at + n for at in starts for side in (0, lanes) for n in range(run)]
-        high = [lane + run for lane in low]
-        kind = ir.VectorType(_I32, lanes)
-        masks = [ir.Constant(kind, order) for order in (low, high)]
-        pairs = zip(vectors[::2], vectors[1::2], strict=True)
-        vectors = [b.add(*(b.shuffle_vector(one, other, mask) for mask in masks)) for one, other in pairs]
-        run *= 2
-    return vectors[0]
+
+    def __init__(self, b: Builder, lanes: int) -> None:
+        self._b, self._lanes = b, lanes
+        self._waiting: list[tuple[int, ir.Value]] = []
+
+    def take(self, vector: ir.Value) -> None:
+        """The next one."""
+        run = 1
+        while self._waiting and self._waiting[-1][0] == run:
+            vector = self._halves(self._waiting.pop()[1], vector, run)
+            run *= 2
+        self._waiting.append((run, vector))
+
+    @property
+    def sums(self) -> ir.Value:
+        """When all have been taken."""
+        ((_, sums),) = self._waiting
+        return sums
+
+    def _halves(self, one: ir.Value, other: ir.Value, run: int) -> ir.Value:
+        """Of two vectors in which runs of lanes belong to so many codes: one of runs twice as long."""
+        starts = range(0, self._lanes, 2 * run)
+        low = [side + at + n for at in starts for side in (0, self._lanes) for n in range(run)]
+        kind = ir.VectorType(I32, self._lanes)
+        masks = [ir.Constant(kind, order) for order in (low, [lane + run for lane in low])]
+        return self._b.add(*(self._b.shuffle_vector(one, other, mask) for mask in masks))
 
 
 def _compare(
-    b: _Builder, work: ir.Value, accept: ir.Function, *, query: ir.Value, group: ir.Value, near: ir.Value
+    b: Builder, work: ir.Value, accept: ir.Function, *, query: ir.Value, group: ir.Value, near: ir.Value
 ) -> None:
     """Hands a group to `accept` when one of its distances is within the query's bound."""
     bound = _everywhere(b, near.type, b.get(b.array(work, "bound"), query))
@@ -310,22 +280,22 @@ def _compare(
 
 def _accept(module: ir.Module, compact: ir.Function, shape: _Shape) -> ir.Function:
     """Looks at a group's codes one by one: within the bound? in the version? past the filter? Then it is kept."""
-    kind = ir.FunctionType(_VOID, [_POINTER, _I64, _I64, shape.vector])
+    kind = ir.FunctionType(VOID, [POINTER, I64, I64, shape.vector])
     function = ir.Function(module, kind, "accept")
     function.attributes.add("noinline")
     work, query, group, near = function.args
-    b = _Builder(function.append_basic_block())
+    b = Builder(function.append_basic_block())
     rows, stop = b.array(work, "rows"), b.field(work, "stop")
     listed = b.not_(b.is_null(rows))
-    with b.count(_int(0), _int(shape.lanes)) as lane:
+    with b.count(int64(0), int64(shape.lanes)) as lane:
         distance, place = b.extract_element(near, lane), b.add(group, lane)
         near_enough = b.icmp_signed("<=", distance, b.get(b.array(work, "bound"), query))
         with b.if_then(b.and_(near_enough, b.icmp_signed("<", place, stop))):
-            row = b.local(_I64)
+            row = b.local(I64)
             b.store(place, row)
             with b.if_then(listed):
                 b.store(b.get(rows, place), row)
-            found = b.load(row, typ=_I64)
+            found = b.load(row, typ=I64)
             with b.if_then(_stands(b, work, query, found)):
                 slot = b.add(found, b.field(work, "base"))
                 _keep(b, work, shape, compact, query=query, slot=slot, far=distance)
@@ -333,7 +303,7 @@ def _accept(module: ir.Module, compact: ir.Function, shape: _Shape) -> ir.Functi
     return function
 
 
-def _stands(b: _Builder, work: ir.Value, query: ir.Value, row: ir.Value) -> ir.Value:
+def _stands(b: Builder, work: ir.Value, query: ir.Value, row: ir.Value) -> ir.Value:
     """Whether a row is of the version and passes the query's filter."""
     answer = b.local(ir.IntType(1))
     b.store(ir.Constant(ir.IntType(1), 1), answer)
@@ -344,31 +314,31 @@ def _stands(b: _Builder, work: ir.Value, query: ir.Value, row: ir.Value) -> ir.V
         lives = b.icmp_signed(">", b.get(b.array(work, "died"), row), watermark)
         b.store(b.and_(here, lives), answer)
     with b.if_then(b.not_(b.is_null(passes))):
-        mask = b.get(passes, query, _POINTER)
+        mask = b.get(passes, query, POINTER)
         with b.if_then(b.not_(b.is_null(mask))):
-            past = b.icmp_unsigned("!=", b.get(mask, row, _I8), ir.Constant(_I8, 0))
+            past = b.icmp_unsigned("!=", b.get(mask, row, I8), ir.Constant(I8, 0))
             b.store(b.and_(b.load(answer, typ=past.type), past), answer)
     return b.load(answer, typ=ir.IntType(1))
 
 
 def _keep(
-    b: _Builder, work: ir.Value, shape: _Shape, compact: ir.Function, *, query: ir.Value, slot: ir.Value, far: ir.Value
+    b: Builder, work: ir.Value, shape: _Shape, compact: ir.Function, *, query: ir.Value, slot: ir.Value, far: ir.Value
 ) -> None:
     """Counts a found slot, lowers the bound while k are found below it, and notes the slot where there is room."""
     bounds, withins, kepts = (b.array(work, name) for name in ("bound", "within", "kept"))
-    counts = b.at(b.array(work, "counts"), b.mul(query, _int(shape.code_bytes * 8 + 1)), _I32)
-    b.put(counts, far, b.add(b.get(counts, far, _I32), _int32(1)))
-    b.put(withins, query, b.add(b.get(withins, query), _int(1)))
+    counts = b.at(b.array(work, "counts"), b.mul(query, int64(shape.code_bytes * 8 + 1)), I32)
+    b.put(counts, far, b.add(b.get(counts, far, I32), int32(1)))
+    b.put(withins, query, b.add(b.get(withins, query), int64(1)))
     k = b.get(b.array(work, "k"), query)
     head, lower, done = (b.append_basic_block(name) for name in ("look", "lower", "bounded"))
     b.branch(head)
     b.position_at_end(head)
     bound = b.get(bounds, query)
-    below = b.sub(b.get(withins, query), b.zext(b.get(counts, bound, _I32), _I64))
+    below = b.sub(b.get(withins, query), b.zext(b.get(counts, bound, I32), I64))
     b.cbranch(b.icmp_signed(">=", below, k), lower, done)
     b.position_at_end(lower)
     b.put(withins, query, below)
-    b.put(bounds, query, b.sub(bound, _int(1)))
+    b.put(bounds, query, b.sub(bound, int64(1)))
     b.branch(head)
     b.position_at_end(done)
     room = b.field(work, "room")
@@ -378,31 +348,31 @@ def _keep(
     with b.if_then(b.icmp_signed("<", kept, room)):
         at = b.add(b.mul(query, room), kept)
         b.put(b.array(work, "slots"), at, slot)
-        b.put(b.array(work, "distances"), at, b.trunc(far, _I32))
-        b.put(kepts, query, b.add(kept, _int(1)))
+        b.put(b.array(work, "distances"), at, b.trunc(far, I32))
+        b.put(kepts, query, b.add(kept, int64(1)))
 
 
 def _compact(module: ir.Module) -> ir.Function:
     """Drops what is no longer within a query's bound; gives up, as `kept` says, when less than a quarter goes."""
-    function = ir.Function(module, ir.FunctionType(_VOID, [_POINTER, _I64]), "compact")
+    function = ir.Function(module, ir.FunctionType(VOID, [POINTER, I64]), "compact")
     function.attributes.add("noinline")
     work, query = function.args
-    b = _Builder(function.append_basic_block())
+    b = Builder(function.append_basic_block())
     room, bound = b.field(work, "room"), b.get(b.array(work, "bound"), query)
     first = b.mul(query, room)
-    slots = b.at(b.array(work, "slots"), first, _I64)
-    distances = b.at(b.array(work, "distances"), first, _I32)
-    left = b.local(_I64)
-    b.store(_int(0), left)
-    with b.count(_int(0), room) as i:
-        distance = b.get(distances, i, _I32)
-        with b.if_then(b.icmp_signed("<=", b.sext(distance, _I64), bound)):
-            to = b.load(left, typ=_I64)
+    slots = b.at(b.array(work, "slots"), first, I64)
+    distances = b.at(b.array(work, "distances"), first, I32)
+    left = b.local(I64)
+    b.store(int64(0), left)
+    with b.count(int64(0), room) as i:
+        distance = b.get(distances, i, I32)
+        with b.if_then(b.icmp_signed("<=", b.sext(distance, I64), bound)):
+            to = b.load(left, typ=I64)
             b.put(slots, to, b.get(slots, i))
             b.put(distances, to, distance)
-            b.store(b.add(to, _int(1)), left)
-    kept = b.load(left, typ=_I64)
-    full = b.icmp_signed(">", b.mul(kept, _int(4)), b.mul(room, _int(3)))
-    b.put(b.array(work, "kept"), query, b.select(full, b.add(room, _int(1)), kept))
+            b.store(b.add(to, int64(1)), left)
+    kept = b.load(left, typ=I64)
+    full = b.icmp_signed(">", b.mul(kept, int64(4)), b.mul(room, int64(3)))
+    b.put(b.array(work, "kept"), query, b.select(full, b.add(room, int64(1)), kept))
     b.ret_void()
     return function
