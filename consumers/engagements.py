@@ -101,6 +101,8 @@ class _Counting:
         if weight is None or not event.query_pin_id or day <= self.newest - LATE_DAYS:
             return
         index = event.query_object_index if event.HasField("query_object_index") else None
+        if index is None and event.HasField("box"):
+            return  # the query was a drawn box that means no known object: it is neither an object nor the whole
         key = key_of(event.pin_id, event.query_pin_id, index)
         once = DAY.pack(day) + _identity(event, key)
         if once in self.seen or self.database.get("seen", once) is not None:

@@ -19,13 +19,19 @@ import dotstream
 from discovery import problems
 from discovery.middleware import BodyLimit, KnownHost, Measured, SecurityHeaders
 from discovery.questions import ByPin
-from discovery.routes import events, operations, pins, related, search
+from discovery.report_schemas import EngagementsJson, SavesJson
+from discovery.routes import events, operations, pins, related, reports, search
 from discovery.routes.context import Context
 from discovery.schemas import ProblemJson
 from discovery.services import Services
 
 PAGE = Path(__file__).parent / "page"
-SCHEMAS: dict[str, type[BaseModel]] = {"Problem": ProblemJson, "SearchByPin": ByPin}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "Problem": ProblemJson,
+    "SearchByPin": ByPin,
+    "Engagements": EngagementsJson,
+    "Saves": SavesJson,
+}
 
 
 class Api(FastAPI):
@@ -37,7 +43,9 @@ class Api(FastAPI):
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         problems.instead_of_fastapis(document)
         for name, model in SCHEMAS.items():
-            schemas[name] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs", {})
+            schemas[name] = schema
         return document
 
 
@@ -69,7 +77,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(KnownHost, hosts=services.allowed_hosts)
     app.add_middleware(Measured, metrics=context.metrics)
     app.add_middleware(SecurityHeaders)
-    for router in (operations.router, events.router, search.router, related.router, pins.router):
+    for router in (operations.router, events.router, search.router, reports.router, related.router, pins.router):
         app.include_router(router)
     _add_page(app)
     return app

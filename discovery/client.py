@@ -7,7 +7,7 @@ with Client("http://127.0.0.1:8080") as api:
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from discovery.ports import Box
 from discovery.problems import KINDS
 from discovery.related.model import Variant
 from discovery.related.schemas import RelatedJson
+from discovery.report_schemas import DoneJson, EngagementsJson, SaveJson, SavesJson, TakenJson
 from discovery.schemas import AnswerJson, DotsJson, HealthJson, LensJson, LineageJson, PageJson, PinJson
 from discovery.search import Duplicates, Kind
 from dotstream.errors import Misconfigured, Unavailable
@@ -107,6 +108,14 @@ class Client:
         """What is similar to a picture, or to a box of it."""
         return AnswerJson.model_validate(self._posted(f"/search/{kind}", picture, box, narrowed))
 
+    def engage(self, events: Sequence[DoneJson]) -> TakenJson:
+        """Reports what people did with pins."""
+        return self._reported("/engagements", EngagementsJson(events=list(events)))
+
+    def save(self, events: Sequence[SaveJson]) -> TakenJson:
+        """Reports pins that were put on boards or taken from them."""
+        return self._reported("/saves", SavesJson(events=list(events)))
+
     def close(self) -> None:
         """Ends the connections."""
         self._http.close()
@@ -166,6 +175,9 @@ class Client:
             fields["box"] = ",".join(repr(corner) for corner in box)
         files = {"image": ("picture", picture, "application/octet-stream")}
         return self._call("POST", path, data=fields, files=files)
+
+    def _reported(self, path: str, body: EngagementsJson | SavesJson) -> TakenJson:
+        return TakenJson.model_validate(self._call("POST", path, json=body.model_dump(exclude_none=True)))
 
     def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         return self._call("GET", path, params=params)

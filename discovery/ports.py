@@ -13,6 +13,7 @@ from typing import Protocol
 from indexer.records_pb2 import DotRecord, ObjectRecord
 from indexer.search import Scope
 from indexer.tags import Tagged
+from producers.events_pb2 import EngagementEvent, SaveEvent
 from triton_models.pictures import Picture
 
 Box = tuple[float, float, float, float]
@@ -261,3 +262,26 @@ class NoDeadLetters:
         """Nothing."""
         _ = pin_id
         return Letters()
+
+
+class Reports(Protocol):
+    """Where what people did is published: topics `engagements` and `saves`. Used by one thread at a time."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether this API takes reports at all."""
+        ...
+
+    def publish(self, events: Sequence[EngagementEvent | SaveEvent]) -> None:
+        """Returns when all of them, which are checked, are acknowledged. Raises Retryable when some may not be."""
+        ...
+
+
+class NoReports:
+    """For an API that only reads."""
+
+    taken = False
+
+    def publish(self, events: Sequence[EngagementEvent | SaveEvent]) -> None:
+        """Takes nothing; nobody asks while `taken` is false."""
+        raise AssertionError(f"{len(events)} reports to an API that takes none")

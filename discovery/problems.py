@@ -45,6 +45,7 @@ KINDS = {
         Kind("bad-request", 400, "The request cannot be read"),
         Kind("bad-cursor", 400, "The page's place is not one that this API gave out"),
         Kind("bad-watermark", 400, "indexed_up_to is not one that this API gave out"),
+        Kind("takes-no-reports", 403, "This API only reads"),
         Kind("unknown-pin", 404, "No such pin"),
         Kind("unknown-object", 404, "No such object on this pin"),
         Kind("picture-gone", 404, "The pin's picture is not kept"),

@@ -186,16 +186,27 @@ def _content_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-async def _of_json(request: Request) -> Question:
+async def read_json(request: Request, model: type[Form]) -> Form:
+    """A JSON body as this model. A page of another site cannot send one unasked, as it can a form or a text.
+
+    Raises:
+        Problem: wrong-content-type, too-large, bad-request, bad-field.
+    """
+    if _content_type(request) != "application/json":
+        raise Problem("wrong-content-type", "send application/json")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > JSON_BYTES:
-            raise Problem("too-large", f"a JSON question has at most {JSON_BYTES} bytes", {"limit_bytes": JSON_BYTES})
+            raise Problem("too-large", f"a JSON body has at most {JSON_BYTES} bytes", {"limit_bytes": JSON_BYTES})
     try:
-        asked = ByPin.model_validate_json(bytes(body))
+        return model.model_validate_json(bytes(body))
     except ValidationError as error:
         raise _invalid(error) from None
+
+
+async def _of_json(request: Request) -> Question:
+    asked = await read_json(request, ByPin)
     box = None if asked.box is None else boxes.check(asked.box)
     if box is not None and asked.object_index is not None:
         raise Problem("bad-field", "give object_index or box, not both")

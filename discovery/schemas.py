@@ -158,6 +158,7 @@ class QueryJson(Model):
     pin_id: str | None = None
     object_index: int | None = None
     box: BoxJson | None = None
+    on_object: int | None = Field(None, description="the known object that a drawn box means, if any")
     label: str | None = None
     objects: list[QueryObjectJson] | None = Field(None, description="found in an uploaded picture, most certain first")
     inference: bool = Field(description="whether Triton was asked; false for a known object")

@@ -70,6 +70,7 @@ def of_query(query: Query) -> QueryJson:
         pin_id=query.pin_id,
         object_index=query.object_index,
         box=query.box,
+        on_object=query.on_object,
         label=query.label,
         objects=None if seen is None else [_seen(one) for one in seen],
         inference=query.inference,

@@ -15,8 +15,10 @@ from discovery.ports import (
     Index,
     NoDeadLetters,
     NoEngagement,
+    NoReports,
     NoTags,
     Pictures,
+    Reports,
     Tags,
 )
 from discovery.related.answers import NothingTogether, TogetherSource
@@ -38,7 +40,7 @@ class Limits:
         indexed_wait_s: how long a request waits for `indexed_up_to`.
         event_clients: of `GET /events` at once.
         heartbeat_s: between comments on a silent stream.
-        requests_per_s, burst: of one client address, for searches; 0 switches the limit off.
+        requests_per_s, burst: of one client address, for searches and reports; 0 switches the limit off.
         thumbnail_cache_bytes: of scaled pictures kept in memory.
         refresh_s: how often the index reader looks for news and renews its lease.
     """
@@ -71,6 +73,7 @@ class Services:
         tags: experts' products, for Shop-the-Look.
         engagement: what people did with results, for the boost of known good ones.
         weights: of re-ranking.
+        reports: where what people did is published.
         together: image-board co-occurrence, for Related Pins.
         related_model: what re-ranks Related Pins.
         fashion: what Similar Looks searches.
@@ -89,6 +92,7 @@ class Services:
     dead_letters: DeadLetters = field(default_factory=NoDeadLetters)
     tags: Tags = field(default_factory=NoTags)
     engagement: Engagement = field(default_factory=NoEngagement)
+    reports: Reports = field(default_factory=NoReports)
     weights: Weights = field(default_factory=Weights)
     together: TogetherSource = field(default_factory=NothingTogether)
     related_model: LinearModel = CONTROL

@@ -34,6 +34,7 @@ class Query:
         label: of the object.
         objects: found in an uploaded picture, most certain first.
         inference: whether the code had to be computed, now or a moment ago.
+        on_object: index of the known object that a drawn box means.
     """
 
     pin_id: str | None
@@ -42,6 +43,7 @@ class Query:
     label: str | None
     objects: Sequence[SeenObject] | None
     inference: bool
+    on_object: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,8 @@ class Subjects:
     def _drawn(self, record: ObjectRecord, box: Box) -> Subject:
         with self._timed("look"):
             code = self._crops.of_pin(record.image_sha256, lambda: self._pictures.get(record.image_ref), box)
-        return Subject(Query(record.pin_id, None, box, None, None, True), code, record, object_under(record, box))
+        under = object_under(record, box)
+        return Subject(Query(record.pin_id, None, box, None, None, True, under), code, record, under)
 
 
 def seen_subject(kind: Kind, sight: Sight) -> Subject:

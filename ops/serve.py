@@ -16,6 +16,8 @@ from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
 from discovery.filters import FASHION, Group
 from discovery.metrics import DeviceMetrics, RecallMetrics
+from discovery.ports import NoReports, Reports
+from discovery.reports import KafkaReports
 from discovery.rerank import Weights
 from discovery.server import free_port, server
 from discovery.services import Limits, Services
@@ -37,11 +39,13 @@ from ops.related import co_occurrence_of, related_model_of
 from ops.settings import Settings
 from ops.states import store_folder
 from ops.topics import TopicNames, require
+from producers.publisher import EventTopics, Publisher
 from producers.whole_topic import KafkaWholeTopic
 from triton_models.breaker import State
 
 log = logging.getLogger(__name__)
 GENERATION_LIMIT_S = 120.0
+REPORT_LIMIT_S = 2.0
 
 
 class TritonMetrics:
@@ -151,6 +155,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
             frozenset(settings.discovery.fashion_categories) or FASHION.categories,
         ),
         engagement=engagement,
+        reports=_reports(settings, events, owned),
         dead_letters=KafkaDeadLetters(connection, dead),
         limits=Limits(
             body_bytes=api.max_body_bytes,
@@ -160,6 +165,21 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         ),
         allowed_hosts=api.known_hosts,
     )
+
+
+def _reports(settings: Settings, topics: EventTopics, owned: ExitStack) -> Reports:
+    if not settings.api.reports_taken:
+        return NoReports()
+    connection, limit_s = settings.kafka.connection(), REPORT_LIMIT_S
+
+    def publisher() -> Publisher:
+        return Publisher(
+            connection, topics=topics, source="/dotstream/api", block_limit_s=limit_s, delivery_limit_s=limit_s
+        )
+
+    reports = KafkaReports(publisher, limit_s=limit_s)
+    owned.callback(reports.close)
+    return reports
 
 
 def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:

@@ -287,6 +287,9 @@ class Discovery(Section):
     fashion_categories: Words = Field(default=(), description="site categories that it searches; empty: built in")
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+
+
 class Api(Section):
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: Port = Field(default=8080, description="its port; 0: a free one")
@@ -297,14 +300,21 @@ class Api(Section):
     search_limit_s: Seconds = Field(default=8.0, description="time limit of one search, waiting included")
     searches: Count = Field(default=4, description="searches at once; more wait their turn")
     requests_per_s: Annotated[float, Field(ge=0)] = Field(
-        default=50.0, description="searches of one client address each second; 0: no limit"
+        default=50.0, description="searches and reports of one client address each second; 0: no limit"
+    )
+    takes_reports: bool | None = Field(
+        default=None, description="whether POST /engagements and /saves publish; none: on loopback only"
     )
 
     @property
     def known_hosts(self) -> tuple[str, ...]:
         """As set; an API on loopback answers to its own names only, so that no foreign page can speak to it."""
-        loopback = ("127.0.0.1", "localhost", "[::1]", "::1")
-        return self.allowed_hosts or (loopback if self.host in loopback else ("*",))
+        return self.allowed_hosts or (LOOPBACK if self.host in LOOPBACK else ("*",))
+
+    @property
+    def reports_taken(self) -> bool:
+        """As set; unless it is, only where nobody else can reach it."""
+        return self.host in LOOPBACK if self.takes_reports is None else self.takes_reports
 
 
 class Worker(Section):

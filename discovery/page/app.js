@@ -8,6 +8,7 @@ import { follow } from "./live.js";
 import { Pages } from "./pages.js";
 import { PinView } from "./pin.js";
 import { advice } from "./problems.js";
+import { reports } from "./reports.js";
 import * as route from "./route.js";
 
 const AWAY_AFTER_MS = 1500;
@@ -144,8 +145,10 @@ follow({
       tell("away", "");
     } else away ??= setTimeout(() => tell("away", AWAY), AWAY_AFTER_MS);
   },
-  onHello: ({ pins }, anew) => {
+  onHello: ({ pins, takes_reports: takes }, anew) => {
     total = pins;
+    reports.allow(takes);
+    view.saves(takes);
     // What arrived between loading the page and listening, or while the connection was away.
     look(anew);
   },
@@ -156,6 +159,8 @@ follow({
   },
   onDeleted: (id) => {
     if (grid.remove(id)) total -= 1;
+    view.forget(id);
+    lens.forget(id);
     if (view.id === id) {
       view.close();
       tell("pin", "The pin that was open was deleted.");

@@ -12,6 +12,9 @@ export function h(tag, attributes = {}, ...children) {
   return node;
 }
 
+// Words for those who do not see what stands there.
+export const said = (text) => h("span", { class: "hidden" }, text);
+
 export const percent = (share) => `${(100 * share).toFixed(3)}%`;
 
 // Puts a node over a box of the picture: x0, y0, x1, y1 in 0..1.

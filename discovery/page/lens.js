@@ -15,7 +15,7 @@ export class LensView {
   // onClose() when it was closed.
   constructor(dialog, { onClose }) {
     this.photo = null;
-    this.results = new Results({ modes: ["lens", "similar", "scenes", "shop"], onAnswer: (answer) => this.tell(answer), onMode: (mode) => this.mode(mode) });
+    this.results = new Results({ modes: ["lens", "similar", "scenes", "looks", "shop"], onAnswer: (answer) => this.tell(answer), onMode: (mode) => this.mode(mode) });
     this.stage = new Stage({ onMove: (box) => this.look(box, "part", true), onSettle: (box) => this.look(box, "part") });
     this.camera = new Camera({ onTaken: (blob) => this.take(blob), onCancel: () => this.ask(), onRefused: (text) => this.ask(text) });
     this.about = h("div", { class: "about" });
@@ -39,6 +39,10 @@ export class LensView {
 
   close() {
     this.sheet.close();
+  }
+
+  forget(id) {
+    this.results.forget(id);
   }
 
   // Asks for a picture; `trouble` is why another way has to be found.

@@ -4,8 +4,10 @@ import * as api from "./api.js";
 import { DEFAULT_BOX } from "./boxes.js";
 import { at, h } from "./dom.js";
 import { count, duration, eventToDot, hasDots, name, reason, webLink } from "./format.js";
+import { saveButton } from "./kept.js";
 import { reasonsOf } from "./reasons.js";
 import { Related } from "./related.js";
+import { reports } from "./reports.js";
 import { Results } from "./results.js";
 import { Sheet } from "./sheet.js";
 import { Stage } from "./stage.js";
@@ -17,11 +19,16 @@ export class PinView {
     this.card = null;
     this.subject = null;
     this.showSuppressed = false;
+    this.source = null; // the answer that it was opened out of
+    this.keeps = false;
     this.results = new Results();
     this.related = new Related();
     this.stage = new Stage({
       onMove: (box) => this.look({ box }, true),
-      onSettle: (box) => this.onSubject(this.id, { box }),
+      onSettle: (box) => {
+        reports.note("crop", this.id, null, { box });
+        this.onSubject(this.id, { box });
+      },
     });
     this.about = h("div", { class: "about" });
     this.sheet = new Sheet(dialog, {
@@ -44,7 +51,10 @@ export class PinView {
   open(card, subject) {
     const same = this.id === card.pin.pin_id;
     this.card = card;
-    if (!same) this.stage.cropper.hide();
+    if (!same) {
+      this.stage.cropper.hide();
+      this.source = reports.opened(this.id);
+    }
     this.build();
     this.sheet.open();
     if (!same) {
@@ -69,6 +79,19 @@ export class PinView {
 
   close() {
     this.sheet.close();
+  }
+
+  // Whether pins can be saved here.
+  saves(yes) {
+    if (this.keeps === yes) return;
+    this.keeps = yes;
+    if (this.card) this.build();
+  }
+
+  // A pin that was deleted is in no list any more.
+  forget(id) {
+    this.results.forget(id);
+    this.related.forget(id);
   }
 
   build(fresh = false) {
@@ -165,8 +188,8 @@ export class PinView {
     return [
       h("h2", { id: "pin-title" }, name(pin)),
       h("p", { class: "pin-meta" }, facts.join(" · ")),
-      link ? h("p", { class: "pin-link" }, h("a", { href: link, target: "_blank", rel: "noopener noreferrer nofollow" }, `${pin.buyable ? "Shop at" : "Found at"} ${new URL(link).hostname} ↗`)) : null,
-      h("div", { class: "actions" }, this.cropButton(), dots.length ? this.switch(dots.length - shown) : null),
+      link ? h("p", { class: "pin-link" }, h("a", { href: link, target: "_blank", rel: "noopener noreferrer nofollow", onclick: () => reports.followed(pin.pin_id, this.source) }, `${pin.buyable ? "Shop at" : "Found at"} ${new URL(link).hostname} ↗`)) : null,
+      h("div", { class: "actions" }, this.cropButton(), ...(this.keeps ? saveButton(pin.pin_id, this.source) : []), dots.length ? this.switch(dots.length - shown) : null),
     ].filter(Boolean);
   }
 

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { h } from "./dom.js";
 import { advice } from "./problems.js";
 import { Latest } from "./latest.js";
+import { newId } from "./reports.js";
 import { Scenes } from "./scenes.js";
 
 const SOURCES = {
@@ -24,8 +25,7 @@ export class Related {
     this.node.hidden = true;
     this.latest.ask(async (signal) => {
       try {
-        const answer = await api.related(id, signal);
-        this.tell(answer);
+        this.tell(await api.related(id, signal));
       } catch (error) {
         if (signal.aborted) return;
         const { title, text } = advice(error);
@@ -39,10 +39,15 @@ export class Related {
     this.latest.cancel();
   }
 
-  tell({ source, results, degraded, synthetic_model: synthetic }) {
+  // A pin that was deleted is not shown any more.
+  forget(id) {
+    if (!this.scenes.remove(id)) this.node.hidden = true;
+  }
+
+  tell({ pin_id: id, source, results, degraded, synthetic_model: synthetic }) {
     const parts = [SOURCES[source], degraded ? "boards could not be asked" : null, synthetic ? "ordered by a model that was trained on a made-up log" : null];
     this.note.textContent = `${parts.filter(Boolean).join("; ")}.`;
-    this.scenes.show(results);
+    this.scenes.show(results, undefined, { request_id: newId(), query_pin_id: id });
     this.node.hidden = !results.length;
   }
 }

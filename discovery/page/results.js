@@ -5,12 +5,14 @@ import { h } from "./dom.js";
 import { count } from "./format.js";
 import { Latest } from "./latest.js";
 import { advice } from "./problems.js";
+import { subjectOf } from "./reports.js";
 import { Scenes } from "./scenes.js";
 import { sourceName } from "./understood.js";
 
 const MODES = {
   lens: { name: "Lens", route: "/lens", extra: {}, one: "result", order: "blended so that they differ", whole: true, empty: "As more pins arrive, some will mean the same." },
   similar: { name: "Similar", route: "/search/flashlight", extra: {}, one: "result", empty: "As more pins arrive, similar ones will be found." },
+  looks: { name: "Looks", route: "/search/flashlight", extra: { preset: "similar_looks" }, one: "look", empty: "No other pin shows fashion like it so far." },
   scenes: { name: "Scenes", route: "/search/objects", extra: {}, one: "scene", empty: "No other picture holds an object like it so far." },
   shop: { name: "Shop", route: "/search/flashlight", extra: { preset: "shop_the_look" }, one: "product", empty: "None of the pins that can be bought looks like it." },
 };
@@ -30,7 +32,7 @@ const PARTIAL = {
 export class Results {
   // `modes` can be chosen from, the first is chosen; onAnswer(answer) after each; onMode(mode) when a person chose
   // one; it answers whether it has asked already.
-  constructor({ modes = ["similar", "scenes", "shop"], onAnswer = () => {}, onMode = () => false } = {}) {
+  constructor({ modes = ["similar", "scenes", "looks", "shop"], onAnswer = () => {}, onMode = () => false } = {}) {
     Object.assign(this, { onAnswer, onMode });
     this.latest = new Latest();
     this.mode = modes[0];
@@ -123,6 +125,7 @@ export class Results {
       const answer = await api.search(route, question, signal);
       if (signal.aborted) return;
       this.answer = answer;
+      this.about = subjectOf(answer);
       this.state = "shown";
       this.show();
       this.onAnswer(answer);
@@ -177,7 +180,7 @@ export class Results {
     ];
     this.note.textContent = parts.filter(Boolean).join("; ");
     this.showChips(annotations);
-    this.scenes.show(results, BADGES[this.mode]);
+    this.scenes.show(results, BADGES[this.mode], this.about);
     this.more.hidden = !full || this.size === SIZES.at(-1);
   }
 
@@ -202,6 +205,15 @@ export class Results {
       },
       annotation,
     );
+  }
+
+  // A pin that was deleted is not shown any more.
+  forget(id) {
+    const results = this.answer?.results;
+    if (!results?.some((one) => one.pin_id === id || one.duplicates.includes(id))) return;
+    const kept = results.filter((one) => one.pin_id !== id).map((one) => ({ ...one, duplicates: one.duplicates.filter((other) => other !== id) }));
+    this.answer = { ...this.answer, results: kept };
+    if (this.state === "shown") this.show();
   }
 
   grow() {

@@ -14,7 +14,7 @@ export function understood({ understanding, sources }, onObject) {
   return [
     part("Objects", objects.map((one) => object(one, onObject)), "Nothing was detected.", "facts-row"),
     part("Annotations", annotations.map(annotation), "No near pins to learn them from.", "meters"),
-    part("Colours", colours.map(colour), "None stands out.", "facts-row"),
+    part("Colours", colours.filter((one) => one.share >= 0.01).map(colour), "None stands out.", "facts-row"),
     part("Categories", Object.entries(categories).map(category), null, "facts-row"),
     part("Where results come from", sources.map(sourceOf), null, "sources"),
   ];
@@ -26,7 +26,7 @@ function part(title, items, none, kind) {
 }
 
 const object = ({ box, label, score }, onObject) =>
-  h("li", {}, h("button", { type: "button", class: "chip", "aria-label": `${label}, ${share(score)} certain: search for it`, onclick: () => onObject(box, label) }, `${label} ${share(score)}`));
+  h("li", {}, h("button", { type: "button", class: "chip", "aria-label": `${label} ${share(score)} certain: search for it`, onclick: () => onObject(box, label) }, `${label} ${share(score)}`));
 
 const annotation = ({ annotation: word, confidence }) =>
   h(

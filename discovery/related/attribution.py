@@ -1,6 +1,7 @@
 """From engagement events to examples: which impressions there were, what was done with each, and their features.
 
-An impression is an `EngagementEvent` of kind impression with request_id and query_pin_id. What people did with it are
+An impression is an `EngagementEvent` of kind impression with request_id and query_pin_id, and neither object nor box of
+the query: those are a search's. What people did with it are
 events of the same request_id and pin_id: closeup, click, long click, save. Events may come twice and in any order. What
 was done outside of an answer, or with a pin that no impression tells of, is not attributed.
 
@@ -75,7 +76,7 @@ def impressions(events: Iterable[EngagementEvent]) -> dict[str, list[Impression]
         key = (event.request_id, event.pin_id)
         if event.kind in OUTCOMES:
             done.setdefault(key, set()).add(OUTCOMES[event.kind])
-        elif event.kind == EngagementEvent.KIND_IMPRESSION and event.request_id and event.query_pin_id:
+        elif event.kind == EngagementEvent.KIND_IMPRESSION and _of_related(event):
             query, user, place, time = event.query_pin_id, event.user_id, event.position, event.event_time
             former = shown.setdefault(key, Impression(event.request_id, user, query, event.pin_id, place, time))
             former.event_time = min(former.event_time, event.event_time)
@@ -86,6 +87,12 @@ def impressions(events: Iterable[EngagementEvent]) -> dict[str, list[Impression]
     for seen in answers.values():
         seen.sort(key=lambda one: (one.position, one.pin_id))
     return answers
+
+
+def _of_related(event: EngagementEvent) -> bool:
+    """Whether it was shown for a whole pin; a query by an object or a box is a search's."""
+    part = event.HasField("query_object_index") or event.HasField("box")
+    return bool(event.request_id and event.query_pin_id) and not part
 
 
 def examples(answers: Mapping[str, Sequence[Impression]], index: Records, past: Past, idf: Idf) -> Iterator[Example]:

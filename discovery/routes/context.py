@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
@@ -24,6 +24,7 @@ from discovery.thumbnails import Thumbnails
 from discovery.watermark import Watermark
 from discovery.work import Workroom
 from indexer.errors import LeaseExpired
+from producers.events_pb2 import EngagementEvent, SaveEvent
 
 T = TypeVar("T")
 
@@ -41,6 +42,7 @@ class Context:
         self.feed = Feed(services.boot, clients=limits.event_clients)
         self.reads = Workroom("read", threads=4, waiting=512)
         self.work = Workroom("search", threads=limits.search_threads, waiting=limits.search_waiting)
+        self.telling = Workroom("report", threads=1, waiting=64)
         self.rate = RateLimit(limits.requests_per_s, limits.burst, services.clock)
         self.thumbnails = Thumbnails(services.pictures, cache_bytes=limits.thumbnail_cache_bytes)
         self.crops = Crops(services.eyes, services.index.generation)
@@ -90,6 +92,7 @@ class Context:
         self.feed.close()
         self.announcer.close()
         self.work.close()
+        self.telling.close()
         self.reads.close()
         self.services.dots.close()
 
@@ -100,6 +103,10 @@ class Context:
     async def heavy(self, work: Callable[[], T]) -> T:
         """The result of a search or of work on a picture."""
         return await self.work.run(lambda: self._leased(work), self.limits.search_s)
+
+    async def tell(self, events: Sequence[EngagementEvent | SaveEvent]) -> None:
+        """Publishes what people did, one request after the other, so that a broker that is away stops nothing else."""
+        await self.telling.run(lambda: self.services.reports.publish(events), self.limits.read_s)
 
     def _leased(self, work: Callable[[], T]) -> T:
         """Does the work, once more with a fresh lease when the process had stood still for longer than the old one."""

@@ -1,6 +1,6 @@
 """GET /events: pins and dots as they arrive, as server-sent events.
 
-    event: hello    once, first: {"generation", "pins"}; pins is the number of live pins
+    event: hello    once, first: {"generation", "pins", "takes_reports"}; pins: how many live ones
     event: pin      a pin that the index took in, with its dots if it has some (CardJson)
     event: dots     a pin whose dots were decided (CardJson)
     event: deleted  {"pin_id"}
@@ -57,7 +57,8 @@ async def events(here: Here, last_event_id: Annotated[str | None, Header()] = No
     reader = here.feed.open(last_event_id)
     if reader is None:
         raise Problem("busy", f"{here.limits.event_clients} clients are listening already", retry_after_s=5)
-    hello = {"generation": here.services.index.generation, "pins": size.pins}
+    services = here.services
+    hello = {"generation": services.index.generation, "pins": size.pins, "takes_reports": services.reports.taken}
     return EventStream(_stream(here, reader, json.dumps(hello)), reader)
 
 

@@ -56,7 +56,7 @@ def test_an_uploaded_picture_is_understood_and_explained(opened: Open, address: 
         expect(sources.first).to_contain_text(re.compile(r"Looks alike\d+%always"))
         expect(lens.locator(".badge").first).to_be_visible()
         assert page.evaluate("document.querySelector('#lens').scrollWidth <= innerWidth")
-        lens.get_by_role("button", name=re.compile("Patch, 80% certain")).last.click()
+        lens.get_by_role("button", name=re.compile("Patch 80% certain")).last.click()
         expect(lens.get_by_role("heading", name="Like this patch")).to_be_visible()
         cropper = lens.get_by_role("application")
         expect(cropper).to_have_accessible_name(re.compile("50 % wide, 5[01] % high"))

@@ -76,5 +76,5 @@ def test_new_pins_wait_while_a_person_reads_further_down(opened: Open, address: 
         expect(held).to_be_visible()
         assert page.evaluate("document.elementFromPoint(300, 500).closest('.card')?.dataset.pin") == seen
         held.click()
-        expect(page.get_by_role("link", name="Title of late, 1 dot")).to_be_in_viewport()
+        expect(page.get_by_role("link", name="Title of late with 1 dot")).to_be_in_viewport()
         expect(held).to_be_hidden()

@@ -166,10 +166,12 @@ def test_engagement_is_kept_for_each_query_object(people: Place) -> None:
         act("b", "CLOSEUP", user="u1"),
         act("a", user="u1", query_object_index=3),
         act("a", user="u9", query=""),
+        act("a", user="u1", query_object_index=3, box=EventBox(x1=0.5, y1=0.5), request_id="drawn on object 3"),
+        act("a", user="u8", box=EventBox(x1=0.5, y1=0.5)),
     )
     people.run()
     assert people.engaged("q", None, ["a", "b", "c"]) == {"a": 6.0, "b": 0.25}
-    assert people.engaged("q", 3, ["a", "b"]) == {"a": 1.0}
+    assert people.engaged("q", 3, ["a", "b"]) == {"a": 2.0}
     assert people.engaged("other", None, ["a"]) == {}
 
 

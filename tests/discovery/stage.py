@@ -33,6 +33,7 @@ from indexer.records import delete_record
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, Dot, DotRecord, ObjectRecord
 from indexer.shard import Shard
 from indexer.tags import Tagged
+from producers.events_pb2 import EngagementEvent, SaveEvent
 from producers.whole_topic import Extent, Logged
 from triton_models.outputs import Detections
 from triton_models.pictures import decode
@@ -175,6 +176,21 @@ class TogetherList:
         return self.of.get(pin_id, [])[:limit]
 
 
+class ReportList:
+    """What people did, as a list instead of a topic."""
+
+    taken = True
+
+    def __init__(self) -> None:
+        self.events: list[EngagementEvent | SaveEvent] = []
+        self.away = False
+
+    def publish(self, events: Sequence[EngagementEvent | SaveEvent]) -> None:
+        if self.away:
+            raise Retryable("the broker is away")
+        self.events.extend(events)
+
+
 class Stage:
     """The parts and the means to fill them."""
 
@@ -188,6 +204,7 @@ class Stage:
         self.tags = TagList()
         self.engagement = EngagementList()
         self.together = TogetherList()
+        self.reports = ReportList()
         self.registry = CollectorRegistry()
         self.offsets = dict.fromkeys(range(PARTITIONS), -1)
         self.shards = {
@@ -216,6 +233,7 @@ class Stage:
             weights=Weights(near_duplicate=0.03),  # these codes say less than an embedder's
             engagement=self.engagement,
             together=self.together,
+            reports=self.reports,
             limits=limits or Limits(refresh_s=0.02, requests_per_s=0, indexed_wait_s=0.3),
         )
 

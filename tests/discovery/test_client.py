@@ -81,6 +81,8 @@ def test_every_route_of_the_document_has_a_call(client: Client) -> None:
         "/search/{kind}": client.search_pin,
         "/lens": client.lens,
         "/events": client.events,
+        "/engagements": client.engage,
+        "/saves": client.save,
         "/healthz": client.health,
         "/readyz": client.ready,
         "/metrics": client.metrics,

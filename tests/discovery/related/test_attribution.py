@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from discovery.related.examples import Example, read, write
 from dotstream.errors import Misconfigured
 from indexer.cooccurrence import Together
 from indexer.records_pb2 import Box, Code, DetectedObject, ObjectRecord
-from producers.events_pb2 import EngagementEvent
+from producers.events_pb2 import EngagementEvent, EventBox
 
 
 def event(kind: str, pin_id: str, request_id: str = "r", position: int = 0, time: int = 5) -> EngagementEvent:
@@ -31,6 +32,9 @@ def event(kind: str, pin_id: str, request_id: str = "r", position: int = 0, time
     )
 
 
+SEARCHED: dict[str, Any] = {
+    "pin_id": "d", "kind": EngagementEvent.KIND_IMPRESSION, "request_id": "r", "query_pin_id": "q", "event_time": 1
+}  # fmt: skip
 EVENTS = [
     event("impression", "a", position=1),
     event("impression", "b", position=0, time=4),
@@ -39,6 +43,8 @@ EVENTS = [
     event("save", "a", request_id="other", time=7),
     event("save", "never shown", time=7),
     event("crop", "b"),
+    EngagementEvent(**SEARCHED, query_object_index=0),
+    EngagementEvent(**SEARCHED, box=EventBox(x1=0.5, y1=0.5)),
     EngagementEvent(pin_id="c", kind=EngagementEvent.KIND_IMPRESSION, request_id="r", event_time=1),
 ]
 
