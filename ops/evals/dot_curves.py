@@ -9,7 +9,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,12 +17,14 @@ import numpy.typing as npt
 
 from indexer.dot_rule import SIGNALS, DotRule, Preset
 from ops.evals.dot_judge import Judged
+from ops.evals.intervals import share_interval
 
 STEPS = 12
 """Thresholds tried of each signal: quantiles of its values, the first below all of them."""
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Outcome:
         covered: pins with a shown dot.
         pins: all pins.
         deserving: right detections, shown or not.
+        by_pin: int64 [covered, 2], shown dots and right ones of each covered pin.
     """
 
     shown: int
@@ -42,6 +45,7 @@ class Outcome:
     covered: int
     pins: int
     deserving: int
+    by_pin: Counts = field(compare=False, repr=False)
 
     @property
     def precision(self) -> float:
@@ -60,8 +64,8 @@ class Outcome:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the precision (Wilson)."""
-        return wilson(self.right, self.shown)
+        """95 % interval of the precision; the dots of one pin are no independent observations."""
+        return share_interval(self.by_pin[:, 1], self.by_pin[:, 0])
 
 
 @dataclass(frozen=True)
@@ -97,23 +101,16 @@ class Table:
 
     def outcome(self, shown: Bools) -> Outcome:
         """What showing these comes to."""
-        right, covered = int((shown & self.right).sum()), len(np.unique(self.pin[shown]))
-        return Outcome(int(shown.sum()), right, covered, len(self.pins), int(self.right.sum()))
+        counts = np.bincount(self.pin[shown])
+        rights = np.bincount(self.pin[shown & self.right], minlength=len(counts))
+        by_pin = np.stack([counts, rights], axis=1)[counts > 0]
+        dots, right = by_pin.sum(axis=0).tolist()
+        return Outcome(dots, right, len(by_pin), len(self.pins), int(self.right.sum()), by_pin)
 
     def half(self, number: int) -> Table:
         """The detections of one half of the pins, 0 or 1, chosen by a hash of their ids."""
         mine = {pin_id for pin_id in self.pins if zlib.crc32(pin_id.encode()) % 2 == number}
         return Table([one for one in self.judged if one.pin_id in mine], sorted(mine))
-
-
-def wilson(right: int, shown: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    if not shown:
-        return 0.0, 1.0
-    z, p = 1.96, right / shown
-    middle = (p + z * z / (2 * shown)) / (1 + z * z / shown)
-    reach = z / (1 + z * z / shown) * math.sqrt(p * (1 - p) / shown + z * z / (4 * shown * shown))
-    return middle - reach, middle + reach
 
 
 def auc(values: Floats, right: Bools) -> float:
@@ -200,6 +197,7 @@ def _together(one: Outcome, other: Outcome) -> Outcome:
         one.covered + other.covered,
         one.pins + other.pins,
         one.deserving + other.deserving,
+        np.concatenate([one.by_pin, other.by_pin]),
     )
 
 

@@ -35,6 +35,7 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
     asked = drawn(scenes, queries, seed)
     if not asked or len(scenes) < 2:
         raise Misconfigured(f"two scenes with things that cover {MIN_AREA:.0%} of them are needed")
+    from_scene = [scene.pin_id for scene, _ in asked]
     chance = float(np.mean([[thing.label in other.labels for other in scenes if other is not s] for s, thing in asked]))
     figures: dict[str, Figure] = {}
     spread: dict[str, str] = {}
@@ -48,10 +49,12 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
             for k in KS:
                 shares = [_share(answer.results, thing, here, k) for answer, thing in answered]
                 figures[f"P@{k}, {name}"] = mean(shares, "share", chance)
-                spread[f"P@{k}, {name}"] = interval(shares)
+                spread[f"P@{k}, {name}"] = interval(shares, from_scene)
             ranks = [_rank(answer.annotations, thing.label) for answer, thing in answered]
-            figures[f"label is the first annotation, {name}"] = mean([float(r == 0) for r in ranks], "share")
-            figures[f"label among five annotations, {name}"] = mean([float(r < 5) for r in ranks], "share")
+            for words, places in (("is the first annotation", 1), ("among five annotations", 5)):
+                named = [float(rank < places) for rank in ranks]
+                figures[f"label {words}, {name}"] = mean(named, "share")
+                spread[f"label {words}, {name}"] = interval(named, from_scene)
     return Report("flashlight", conditions(data, split, scenes, len(asked), seed) | {"intervals": spread}, figures)
 
 

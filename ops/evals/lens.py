@@ -53,7 +53,9 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
             lens = Lens(here.reader, here.crops, plan=plan, limit_s=60.0)
             answers = [lens.ask(photograph.path.read_bytes(), K, Filters()) for photograph in photographs]
             if name == "Lens":
-                figures |= _understanding(answers, photographs)
+                understood, of_guesses = _understanding(answers, photographs)
+                figures |= understood
+                spread |= of_guesses
             relevant = [_relevant(answer, p, here) for answer, p in zip(answers, photographs, strict=True)]
             covered = [_covered(answer, p, here) for answer, p in zip(answers, photographs, strict=True)]
             figures[f"relevant, {name}"] = mean(relevant, "share of results", base)
@@ -71,8 +73,12 @@ def _plans() -> dict[str, Callable[[Understanding], Sequence[Plan]]]:
     return {source: only(source) for source in SOURCES} | {"equal ratios": only(*SOURCES), "Lens": blending.plan}
 
 
-def _understanding(answers: Sequence[LensAnswer], photographs: Sequence[Scene]) -> dict[str, Figure]:
+def _understanding(
+    answers: Sequence[LensAnswer], photographs: Sequence[Scene]
+) -> tuple[dict[str, Figure], dict[str, str]]:
+    """Figures and intervals. The guesses about one photograph are one cluster."""
     figures: dict[str, Figure] = {}
+    spread: dict[str, str] = {}
     pairs = list(zip([answer.known for answer in answers], photographs, strict=True))
     for k in (1, 3, 5):
         shares = [
@@ -81,14 +87,17 @@ def _understanding(answers: Sequence[LensAnswer], photographs: Sequence[Scene]) 
             if known.annotations
         ]
         figures[f"annotation precision@{k}"] = mean(shares, "share")
+        spread[f"annotation precision@{k}"] = interval(shares)
     for low, high in BANDS:
-        rights = [
-            float(guess.annotation in p.labels)
+        guesses = [
+            (float(guess.annotation in p.labels), p.pin_id)
             for known, p in pairs
             for guess in known.annotations
             if low <= guess.confidence < high
         ]
-        figures[f"right at confidence {low:g} to {min(high, 1):g}"] = mean(rights, f"share of {len(rights)}")
+        rights, name = [right for right, _ in guesses], f"right at confidence {low:g} to {min(high, 1):g}"
+        figures[name] = mean(rights, f"share of {len(rights)}")
+        spread[name] = interval(rights, [photograph for _, photograph in guesses])
     groups = [
         float(next(iter(known.categories), "") == max(p.categories().items(), key=lambda each: each[1])[0])
         for known, p in pairs
@@ -97,7 +106,7 @@ def _understanding(answers: Sequence[LensAnswer], photographs: Sequence[Scene]) 
     for source in SOURCES:
         used = [float(any(e.source == source and e.state == "used" for e in answer.sources)) for answer in answers]
         figures[f"{source} is used"] = mean(used, "share of photographs")
-    return figures
+    return figures, spread
 
 
 def _relevant(answer: LensAnswer, photograph: Scene, here: Asked) -> float:

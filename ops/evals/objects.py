@@ -37,6 +37,7 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
     asked = drawn(scenes, queries, seed, lambda thing: len(holders[thing.model]) > 1 if thing.model else False)
     if not asked:
         raise Misconfigured("nothing in these scenes is known to be seen twice: annotations need `model`")
+    from_scene, of_thing = [scene.pin_id for scene, _ in asked], [thing.model for _, thing in asked]
     figures: dict[str, Figure] = {}
     spread: dict[str, str] = {}
     with indexed(scenes) as here:
@@ -49,9 +50,14 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
             recalls = [_recall(answer, targets, k) for answer, targets, _ in answers]
             chance = sum(len(t) * min(1.0, k / len(scenes)) / min(k, len(t)) for _, t, _ in answers) / len(answers)
             figures[f"scene recall@{k}"] = mean(recalls, "share", chance)
-            spread[f"scene recall@{k}"] = interval(recalls)
-        matches = [right for answer, targets, model in answers for right in _matches(answer, targets, model, here)]
+            spread[f"scene recall@{k}"] = interval(recalls, from_scene, of_thing)
+        rights = [_matches(answer, targets, model, here) for answer, targets, model in answers]
+        matches = [right for some in rights for right in some]
         figures["matched box shows the thing"] = mean(matches, "share")
+        clusters = [
+            [name for name, some in zip(names, rights, strict=True) for _ in some] for names in (from_scene, of_thing)
+        ]
+        spread["matched box shows the thing"] = interval(matches, *clusters)
         found = [_detected(here, scene) for scene in scenes]
         figures["scenes in which an object is detected"] = mean([float(n > 0) for n in found], "share")
         figures["known things that a detection shows"] = Figure(

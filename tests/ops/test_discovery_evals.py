@@ -18,7 +18,6 @@ from ops.bench._load import Ask, load
 from ops.bench._report import Report
 from ops.cli import app
 from ops.evals import flashlight, lens, objects
-from ops.evals.intervals import interval
 from ops.evals.scenes import Scene, Thing, read_scenes
 
 KINDS = {1: ("Disc", "round"), 2: ("Square", "straight")}
@@ -65,12 +64,6 @@ def test_scenes_are_read_with_what_is_known_of_them(tmp_path: Path) -> None:
 def test_categories_follow_area() -> None:
     things = (Thing((0, 0, 0.5, 1), "a", "x", ""), Thing((0.5, 0, 1, 0.5), "b", "y", ""))
     assert Scene("s", Path("s"), things).categories() == {"x": pytest.approx(2 / 3), "y": pytest.approx(1 / 3)}
-
-
-def test_intervals_hold_the_mean() -> None:
-    low, high = map(float, interval([0.0, 1.0] * 50).split(" to "))
-    assert 0.35 < low < 0.5 < high < 0.65
-    assert interval([]) == "no queries"
 
 
 @pytest.mark.parametrize("run", [flashlight.run, objects.run, lens.run])

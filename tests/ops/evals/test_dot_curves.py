@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from indexer.dot_rule import PRESETS, SIGNALS, DotRule
 from indexer.signals import Signals
-from ops.evals.dot_curves import Grid, Table, auc, curve, wilson
+from ops.evals.dot_curves import Grid, Table, auc, curve
 from ops.evals.dot_judge import Judged
 from ops.evals.dots import at_kept, distributions, propose
+from ops.evals.intervals import share_interval
 
 share = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
 detections = st.lists(
@@ -83,11 +84,16 @@ def test_the_chance_that_right_is_above_wrong() -> None:
     assert math.isnan(auc(values, np.ones(60, bool)))
 
 
-def test_the_interval_of_a_share() -> None:
-    low, high = wilson(8, 10)
-    assert low == pytest.approx(0.490, abs=1e-3)  # from tables
-    assert high == pytest.approx(0.943, abs=1e-3)
-    assert wilson(0, 0) == (0.0, 1.0)
+def test_dots_of_one_pin_are_no_independent_observations() -> None:
+    """Pins on which all is right or nothing is: the interval is that of the pins, not of their dots."""
+    signals = Signals(1.0, 1.0, 1.0)
+    judged = [Judged(f"pin-{n}", 0.9, signals, True, float(n < 8)) for n in range(10) for _ in range(9)]
+    outcome = Table(judged, PINS).outcome(np.ones(90, bool))
+    assert (outcome.shown, outcome.right, outcome.covered) == (90, 72, 10)
+    assert outcome.interval == pytest.approx(share_interval((np.arange(10) < 8).astype(int), np.ones(10, int)))
+    apart = [Judged(f"{one.pin_id}/{at}", 0.9, signals, True, one.relevant) for at, one in enumerate(judged)]
+    low, high = Table(apart, [one.pin_id for one in apart]).outcome(np.ones(90, bool)).interval
+    assert outcome.interval[0] < low < 0.8 < high < outcome.interval[1]
 
 
 def separable(count: int = 400) -> Table:
