@@ -40,7 +40,7 @@ from indexer.keyed_state import KeyedState, Store
 from indexer.reader import IndexReader
 from indexer.records import SHA256_BYTES
 from indexer.records_pb2 import Box as BoxMessage
-from indexer.records_pb2 import Code, DetectedObject, ObjectRecord
+from indexer.records_pb2 import DetectedObject, ObjectRecord
 from producers.events import check_engagement
 from producers.events_pb2 import EngagementEvent
 
@@ -65,8 +65,11 @@ def crop_store(generation: str) -> Store:
 class Embeds(Protocol):
     """Cuts boxes out of a stored picture and embeds them (ops/models.py puts it together)."""
 
-    def __call__(self, image_ref: str, boxes: Sequence[Box]) -> Sequence[bytes]:
-        """One code for each box. Raises Poison for a picture that cannot be had, Retryable while a part is away."""
+    def __call__(self, image_ref: str, boxes: Sequence[Box]) -> Sequence[Sequence[bytes]]:
+        """The codes of each box: the searched one, then the extra ones.
+
+        Raises Poison for a picture that cannot be had, Retryable while a part is away.
+        """
         ...
 
 
@@ -104,7 +107,6 @@ class CropsJob:
         reader: of the whole index.
         embed: cuts and embeds.
         records: writes records of the generation.
-        feature: name of the searched codes.
     """
 
     def __init__(
@@ -114,7 +116,6 @@ class CropsJob:
         reader: IndexReader,
         embed: Embeds,
         records: RecordWriter,
-        feature: str,
         clock: Clock,
         metrics: WorkerMetrics,
         settings: CropSettings | None = None,
@@ -123,7 +124,6 @@ class CropsJob:
         self._reader = reader
         self._embed = embed
         self._records = records
-        self._feature = feature
         self._clock = clock
         self._metrics = metrics
         self._settings = settings or CropSettings()
@@ -281,7 +281,7 @@ class CropsJob:
                 known = np.concatenate([known, [one.box]])
         return found
 
-    def _with(self, record: ObjectRecord, boxes: Sequence[Agreed], codes: Sequence[bytes]) -> ObjectRecord:
+    def _with(self, record: ObjectRecord, boxes: Sequence[Agreed], codes: Sequence[Sequence[bytes]]) -> ObjectRecord:
         """The record with these objects behind its own.
 
         An object from crops has the score n / (n + 1) for n people, and the label `LABEL`: nobody said what it is.
@@ -290,13 +290,13 @@ class CropsJob:
         again.CopyFrom(record)
         again.revision += 1
         first = max((item.index for item in record.objects), default=-1) + 1
-        for number, (one, code) in enumerate(zip(boxes, codes, strict=True), first):
+        for number, (one, bits) in enumerate(zip(boxes, codes, strict=True), first):
             x0, y0, x1, y1 = one.box
             item = again.objects.add(
                 index=number, label=LABEL, score=one.people / (one.people + 1), source=DetectedObject.SOURCE_CROPS
             )
             item.box.CopyFrom(BoxMessage(x0=x0, y0=y0, x1=x1, y1=y1))
-            item.codes.append(Code(feature=self._feature, bits=code))
+            item.codes.extend(self._records.codes(bits))
         return again
 
     def report(self, source: Partition, state: KeyedState) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consumers.ports import Headers, Message, Output
@@ -33,17 +34,25 @@ class RecordWriter:
     Args:
         topic: `objects.<generation>`.
         detector, embedder: "name@version" of the served models.
-        feature: name of the searched code, as the index knows it.
+        features: names of the codes: the searched one, as the index knows it, then the extra ones.
     """
 
     def __init__(
-        self, *, topic: str, generation: str, detector: str, embedder: str, feature: str, source: str, clock: Clock
+        self,
+        *,
+        topic: str,
+        generation: str,
+        detector: str,
+        embedder: str,
+        features: Sequence[str],
+        source: str,
+        clock: Clock,
     ) -> None:
         self._topic = topic
         self._generation = generation
         self._detector = detector
         self._embedder = embedder
-        self._feature = feature
+        self._features = tuple(features)
         self._source = source
         self._clock = clock
 
@@ -69,7 +78,7 @@ class RecordWriter:
             image_sha256=sha256,
             image_width=look.width,
             image_height=look.height,
-            codes=[Code(feature=self._feature, bits=seen.code)],
+            codes=self.codes((seen.code, *seen.extra)),
             objects=[self._object(number, seen) for number in range(len(seen.objects))],
             colours=[Colour(rgb=rgb, share=share) for rgb, share in seen.colours],
             board_id=event.board_id,
@@ -82,6 +91,10 @@ class RecordWriter:
             recorded_at=self._clock.now_ms(),
         )
         return self._output(record, message.headers)
+
+    def codes(self, bits: Sequence[bytes]) -> list[Code]:
+        """The codes of one picture or object under their features' names, the searched one first."""
+        return [Code(feature=name, bits=code) for name, code in zip(self._features, bits, strict=True)]
 
     def again(self, record: ObjectRecord) -> Output:
         """A record that takes the place of one with a smaller revision.
@@ -100,7 +113,7 @@ class RecordWriter:
             label=found.label,
             score=found.score,
             source=DetectedObject.SOURCE_DETECTOR,
-            codes=[Code(feature=self._feature, bits=found.code)],
+            codes=self.codes((found.code, *found.extra)),
         )
 
     def _output(self, record: ObjectRecord, of_message: Headers) -> Output:

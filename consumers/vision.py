@@ -63,7 +63,8 @@ class VisionProcessor:
     Args:
         decode: the guarded decoder; raises Poison for a picture that must not or cannot be decoded.
         fingerprint: of the whole pipeline, 32 bytes.
-        bits: of a code.
+        bits: of a searched code.
+        extra_bits: of the code of each extra feature.
         prepare: pool on which single pictures are fetched and decoded.
     """
 
@@ -77,6 +78,7 @@ class VisionProcessor:
         cache: ResultCache,
         fingerprint: bytes,
         bits: int,
+        extra_bits: Sequence[int] = (),
         records: RecordWriter,
         prepare: Executor,
         clock: Clock,
@@ -89,6 +91,7 @@ class VisionProcessor:
         self._cache = cache
         self._fingerprint = fingerprint
         self._bits = bits
+        self._extra_bits = tuple(extra_bits)
         self._records = records
         self._prepare_pool = prepare
         self._clock = clock
@@ -144,7 +147,7 @@ class VisionProcessor:
             return None
         width, height = SIZE.unpack_from(data)
         try:
-            return Look(width, height, decode_seen(data[SIZE.size :], self._bits))
+            return Look(width, height, decode_seen(data[SIZE.size :], self._bits, self._extra_bits))
         except BadEntry:
             self._metrics.cache("damaged")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from dotstream.errors import Misconfigured
@@ -19,6 +20,7 @@ def export_named(
     *,
     weights: str,
     served_as: str | None,
+    extra: Sequence[str],
     calibrate: Path | None,
     metrics: Path | None,
 ) -> ModelCard:
@@ -30,6 +32,7 @@ def export_named(
         cache: folder of downloaded weights.
         weights: as `weights.load` takes them.
         served_as: name of the served model.
+        extra: further layers of its network, served beside it.
         calibrate: labelled pictures for median thresholds; those of the split "train" where there are splits.
         metrics: output of `dotstream eval ... --json`.
 
@@ -49,12 +52,15 @@ def export_named(
 
     loaded = load(spec.architecture, weights, cache=cache)
     say(f"{name}: {loaded.origin.text}")
-    calibration = calibrated(loaded, spec.layer, calibrate, CALIBRATION_PICTURES) if calibrate is not None else None
+    calibration = None
+    if calibrate is not None:
+        calibration = calibrated(loaded, [spec.layer, *extra], calibrate, CALIBRATION_PICTURES)
     return export_embedder(
         name,
         loaded,
         repository,
         served_as=served_as,
+        extra=extra,
         thresholds=None if calibration is None else calibration.thresholds,
         calibrated_on="" if calibration is None else calibration.said,
         sample=None if calibration is None else calibration.sample,

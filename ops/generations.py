@@ -20,12 +20,27 @@ LIMIT_S = 30.0
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What a generation is made with. `fingerprint` is 32 bytes over the models' digests and the settings."""
+    """What a generation is made with.
+
+    Attributes:
+        fingerprint: 32 bytes over the models' digests and the settings.
+        detector, embedder: "name@version".
+        bits: of a searched code.
+        extra: names of the extra features, "name@version/output".
+        extra_bits: of their codes.
+    """
 
     fingerprint: bytes
     detector: str
     embedder: str
     bits: int
+    extra: tuple[str, ...] = ()
+    extra_bits: tuple[int, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of all codes, the searched one first, as records carry them."""
+        return (f"{self.embedder}/codes", *self.extra)
 
 
 def read_generations(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from ops.generations import Pipeline
 from ops.settings import Settings
 from triton_models.cards import ModelCard, read_card
 from triton_models.pictures import Picture, PictureLimits, crop_resize, decode
-from triton_models.pipeline import Vision, VisionSettings, fingerprint, widened
+from triton_models.pipeline import Vision, VisionSettings, codes_at, fingerprint, widened
 from triton_models.seen import Box
+from triton_models.served import CODES, Extra
 
 if TYPE_CHECKING:
     from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -31,15 +33,48 @@ LABELS = "labels.txt"
 EVERY_NETWORK = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
-def cards_of(settings: Settings) -> tuple[ModelCard, ModelCard]:
-    """The cards of the detector and the embedder.
+@dataclass(frozen=True)
+class Cards:
+    """The models of a generation: `extra` has a (card, output) for each extra feature."""
+
+    detector: ModelCard
+    embedder: ModelCard
+    extra: tuple[tuple[ModelCard, str], ...]
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Model name -> version.
+
+        Raises:
+            Misconfigured: one model is named at two versions.
+        """
+        found: dict[str, str] = {}
+        for card in (self.detector, self.embedder, *(card for card, _ in self.extra)):
+            version = found.setdefault(card.name, str(card.version))
+            if version != str(card.version):
+                raise Misconfigured(f"{card.name} is named at the versions {version} and {card.version}: use one")
+        return found
+
+
+def cards_of(settings: Settings) -> Cards:
+    """The cards of the models that the settings name.
 
     Raises:
         Misconfigured: a model is not exported into the repository, or not the file that its card names.
     """
-    repository = settings.repository_folder
-    detector, embedder = (named(text) for text in (settings.triton.detector, settings.triton.embedder))
-    return read_card(repository, *detector), read_card(repository, *embedder)
+    repository, triton = settings.repository_folder, settings.triton
+    features = [_feature(text) for text in triton.extra_features]
+    return Cards(
+        read_card(repository, *named(triton.detector)),
+        read_card(repository, *named(triton.embedder)),
+        tuple((read_card(repository, *named(model)), output) for model, output in features),
+    )
+
+
+def _feature(text: str) -> tuple[str, str]:
+    """An extra feature as settings name it: its model, as `named` takes it, and its output."""
+    model, _, output = text.partition("/")
+    return model, output or CODES
 
 
 def named(text: str) -> tuple[str, int]:
@@ -59,8 +94,13 @@ def labels_file(settings: Settings) -> Path:
     return settings.repository_folder / named(settings.triton.detector)[0] / LABELS
 
 
-def triton_client(settings: Settings, observer: Observer) -> TritonClient:
+def triton_client(settings: Settings, observer: Observer, *, extra: bool = True) -> TritonClient:
     """A client of the served models, pinned to the versions of their cards.
+
+    Args:
+        settings: which models.
+        observer: who counts.
+        extra: with the extra features, which records carry; queries are searched without them.
 
     Raises:
         Misconfigured: there is no address, or no cards.
@@ -69,13 +109,14 @@ def triton_client(settings: Settings, observer: Observer) -> TritonClient:
 
     if not settings.triton.address:
         raise Misconfigured("no Triton address: start a local stack (dotstream up) or set triton.address")
-    detector, embedder = cards_of(settings)
+    cards = cards_of(settings)
     return TritonClient(
         settings.triton.address,
         labels=labels_file(settings),
-        detector=detector.name,
-        embedder=embedder.name,
-        versions={card.name: str(card.version) for card in (detector, embedder)},
+        detector=cards.detector.name,
+        embedder=cards.embedder.name,
+        extra=[Extra(card.name, output) for card, output in cards.extra] if extra else (),
+        versions=cards.versions,
         deadline_s=settings.triton.deadline_s,
         shared_memory=settings.triton.co_located,
         observer=observer,
@@ -117,22 +158,26 @@ def box_embedder(settings: Settings, client: TritonClient, pictures: PictureStor
 
     decoded, vision = decoder_of(settings), vision_settings(settings)
 
-    def embed(image_ref: str, boxes: Sequence[Box]) -> list[bytes]:
+    def embed(image_ref: str, boxes: Sequence[Box]) -> list[tuple[bytes, ...]]:
         pixels = decoded(pictures.get(image_ref)).pixels
         cuts = [widened(box, vision.crop_margin) for box in boxes]
         crops = np.stack([crop_resize(pixels, cut, vision.embedder_size) for cut in cuts])
-        return [code.tobytes() for code in client.embed(crops)]
+        codes = client.codes(crops)
+        return [codes_at(codes, row) for row in range(len(crops))]
 
     return embed
 
 
 def pipeline_of(settings: Settings) -> Pipeline:
     """What the generation must have been made with for this process to work for it."""
-    detector, embedder = cards_of(settings)
+    cards = cards_of(settings)
     labels = hashlib.sha256(labels_file(settings).read_bytes()).hexdigest()
-    digests = {"detector": detector.sha256, "embedder": embedder.sha256, "labels": labels}
+    digests = {"detector": cards.detector.sha256, "embedder": cards.embedder.sha256, "labels": labels}
+    digests |= {f"extra {n}/{output}": card.sha256 for n, (card, output) in enumerate(cards.extra)}
     print_of = fingerprint(digests, vision_settings(settings))
-    return Pipeline(print_of, detector.label, embedder.label, code_bits(settings))
+    names = tuple(f"{card.label}/{output}" for card, output in cards.extra)
+    widths = tuple(_bits(settings, *_feature(text)) for text in settings.triton.extra_features)
+    return Pipeline(print_of, cards.detector.label, cards.embedder.label, code_bits(settings), names, widths)
 
 
 def code_bits(settings: Settings) -> int:
@@ -141,11 +186,15 @@ def code_bits(settings: Settings) -> int:
     Raises:
         Misconfigured: the model has no readable configuration with an output `codes`.
     """
-    config, path = _model_config(settings, settings.triton.embedder)
+    return _bits(settings, settings.triton.embedder, CODES)
+
+
+def _bits(settings: Settings, model: str, name: str) -> int:
+    config, path = _model_config(settings, model)
     for output in config.output:
-        if output.name == "codes":
+        if output.name == name:
             return int(output.dims[0]) * 8
-    raise Misconfigured(f"{path} declares no output `codes`")
+    raise Misconfigured(f"{path} declares no output `{name}`")
 
 
 def _model_config(settings: Settings, model: str) -> tuple[ModelConfig, Path]:

@@ -103,7 +103,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     generation = _generation(settings, names)
     warm(generation.bits)
     registry = CollectorRegistry()
-    client = triton_client(settings, TritonMetrics(registry))
+    client = triton_client(settings, TritonMetrics(registry), extra=False)
     owned.callback(client.close)
     clock = SystemClock()
     faster = _faster(settings, registry)

@@ -155,6 +155,11 @@ class Triton(Section):
     embedder: str = Field(
         default="efficientnet_lite0", description="model that gives binary codes: NAME or NAME@VERSION"
     )
+    extra_features: Words = Field(
+        default=(),
+        description="codes for re-ranking beside the embedder's: MODEL or MODEL@VERSION, /OUTPUT behind it for another "
+        "output than codes; Related Pins compares by the first that two pins share",
+    )
     repository: Path | None = Field(
         default=None, description="model repository with the cards of the served models; none: triton_models/repository"
     )

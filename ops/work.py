@@ -23,7 +23,7 @@ from dotstream.clock import Clock, SystemClock
 from dotstream.errors import Misconfigured
 from dotstream.memory import give_back
 from indexer.records_pb2 import GenerationRecord
-from ops.generations import ensure_generation
+from ops.generations import Pipeline, ensure_generation
 from ops.models import pipeline_of
 from ops.probes import Probes
 from ops.settings import Settings
@@ -67,11 +67,16 @@ class Workplace(Post):
     """What a role needs that works for one generation."""
 
     generation: GenerationRecord
-    feature: str
+    pipeline: Pipeline
 
     @property
     def scope(self) -> str:
         return self.settings.generation
+
+    @property
+    def feature(self) -> str:
+        """Name of the searched codes."""
+        return self.pipeline.features[0]
 
     def writer(self) -> RecordWriter:
         from consumers.records import RecordWriter
@@ -81,7 +86,7 @@ class Workplace(Post):
             generation=self.settings.generation,
             detector=self.generation.detector,
             embedder=self.generation.embedder,
-            feature=self.feature,
+            features=self.pipeline.features,
             source=f"dotstream/{self.metrics.role}",
             clock=self.clock,
         )
@@ -153,8 +158,7 @@ def _workplace(post: Post) -> Workplace:
         partitions=settings.topics.record_partitions,
         now_ms=post.clock.now_ms(),
     )
-    feature = f"{pipeline.embedder}/codes"
-    return Workplace(settings, names, post.metrics, post.clock, generation, feature)
+    return Workplace(settings, names, post.metrics, post.clock, generation, pipeline)
 
 
 @contextlib.contextmanager
@@ -183,6 +187,7 @@ def _vision(place: Workplace, owned: contextlib.ExitStack) -> Worker:
         cache=results_of(settings),
         fingerprint=place.generation.fingerprint,
         bits=place.generation.bits,
+        extra_bits=place.pipeline.extra_bits,
         records=place.writer(),
         prepare=owned.enter_context(_pool(vision.prepare_threads, "prepare")),
         clock=place.clock,
@@ -319,7 +324,6 @@ def _crops(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[KeyedSt
         reader=reader,
         embed=box_embedder(settings, client, pictures_of(settings)),
         records=place.writer(),
-        feature=place.feature,
         clock=place.clock,
         metrics=place.metrics,
         settings=CropSettings(people_min=crops.people, iou_min=crops.overlap, objects_max=crops.max_objects),

@@ -2,7 +2,7 @@
 
 Stands between the vision pipeline (triton_models/pipeline.py), or a query of discovery/, and Triton. A call goes
 
-    detect / embed / features      splits by the model's max_batch_size, joins the answers
+    detect / embed / codes / features   splits by the model's max_batch_size, joins the answers
       retries                      backoff with jitter (triton_models/calls.py)
         breaker                    one for each model (triton_models/breaker.py)
           one attempt              pictures by shared memory or gRPC, one deadline, every output validated
@@ -33,9 +33,20 @@ from triton_models.calls import GuardedCalls, Observer, RetrySettings, Unobserve
 from triton_models.canary import check_models
 from triton_models.connection import Connection
 from triton_models.outputs import Detections
-from triton_models.served import DETECTOR, EMBEDDER, IMAGE, Served, read_served
+from triton_models.served import (
+    CODES,
+    DETECTOR,
+    EMBEDDER,
+    IMAGE,
+    Contract,
+    Extra,
+    Served,
+    read_served,
+    with_extra,
+)
 
 Images = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 
@@ -45,11 +56,12 @@ class _Models:
 
     detector: Served
     embedder: Served
+    others: tuple[Served, ...]  # that extra features come from, beside the embedder
     regions: shared_memory.RegionPool | None
 
 
 class TritonClient:
-    """Detector and embedder on one Triton server. Safe to use from several threads.
+    """Detector, embedder and extra features on one Triton server. Safe to use from several threads.
 
     Making one touches no network; the first call (or `connect`) reads what the server serves and pins the versions.
 
@@ -57,6 +69,7 @@ class TritonClient:
         address: "host:port" of Triton's gRPC endpoint.
         labels: the detector's label names in the order of its indices, or the file that has one on each line.
         detector, embedder: model names in the server's repository.
+        extra: codes that `codes` gives beside the embedder's; their models must take pictures of the embedder's size.
         versions: model name to version; a model that is not in it is used at the newest version served.
         deadline_s: seconds for one attempt of one request.
         retry: see RetrySettings.
@@ -76,6 +89,7 @@ class TritonClient:
         labels: Sequence[str] | Path,
         detector: str = "ssd_mobilenet_v2",
         embedder: str = "efficientnet_lite0",
+        extra: Sequence[Extra] = (),
         versions: Mapping[str, str] | None = None,
         deadline_s: float = 10.0,
         retry: RetrySettings | None = None,
@@ -88,6 +102,10 @@ class TritonClient:
     ) -> None:
         self._labels = read_labels(labels) if isinstance(labels, Path) else list(labels)
         self._names = (detector, embedder)
+        self._extra = tuple(extra)
+        if len({Extra(embedder), *self._extra}) <= len(self._extra):
+            raise Misconfigured(f"an extra feature is named twice, or is the searched one: {self._extra}")
+        self._others = tuple(dict.fromkeys(one.model for one in self._extra if one.model != embedder))
         self._versions = dict(versions or {})
         self._deadline_s = deadline_s
         self._shared_memory = shared_memory
@@ -98,7 +116,7 @@ class TritonClient:
             clock or SystemClock(),
             observer or Unobserved(),
         )
-        self._calls = {name: GuardedCalls(name, *guards) for name in self._names}
+        self._calls = {name: GuardedCalls(name, *guards) for name in (*self._names, *self._others)}
         self._connection = Connection(address, deadline_s=deadline_s, credentials=credentials)
         self._connecting = threading.Lock()
         self._models: _Models | None = None
@@ -136,12 +154,23 @@ class TritonClient:
         with self._connecting:
             if self._models is None:
                 detector, embedder = (
-                    read_served(self._connection, name, self._versions.get(name), contract)
+                    self._served(name, contract)
                     for name, contract in zip(self._names, (DETECTOR, EMBEDDER), strict=True)
                 )
-                regions = self._open_regions(detector, embedder) if self._shared_memory else None
-                self._models = _Models(detector, embedder, regions)
+                others = tuple(self._served(name, Contract({})) for name in self._others)
+                for other in others:
+                    if other.size != embedder.size:
+                        raise Misconfigured(
+                            f"{other.name} takes pictures of {other.size} pixels and {embedder.name} of "
+                            f"{embedder.size}: an extra feature must take the embedder's"
+                        )
+                regions = self._open_regions(detector, embedder, *others) if self._shared_memory else None
+                self._models = _Models(detector, embedder, others, regions)
             return self._models
+
+    def _served(self, name: str, contract: Contract) -> Served:
+        wanted = with_extra(contract, name, self._extra)
+        return read_served(self._connection, name, self._versions.get(name), wanted)
 
     def _open_regions(self, *served: Served) -> shared_memory.RegionPool:
         for model in served:
@@ -184,9 +213,26 @@ class TritonClient:
         Returns: uint8 [n, bits / 8], bits packed most significant first. Without rows, no call.
         Raises: as `detect`.
         """
-        served = self._connected().embedder
-        found = self._batches(served, images, lambda rows: self._attempt(served, rows, ("codes",))["codes"])
-        return np.concatenate([np.empty((0, *served.outputs["codes"].row), np.uint8), *found])
+        return self._packed(self._connected().embedder, images, [CODES])[CODES]
+
+    def codes(self, images: Images) -> list[Codes]:
+        """The searched codes as `embed` gives them, then those of each extra feature, one request to each model."""
+        models = self._connected()
+        found: dict[Extra, Codes] = {}
+        for served in (models.embedder, *models.others):
+            own = [one.output for one in self._extra if one.model == served.name]
+            wanted = [CODES, *own] if served is models.embedder else own
+            packed = self._packed(served, images, wanted)
+            found.update({Extra(served.name, output): codes for output, codes in packed.items()})
+        return [found[Extra(models.embedder.name)], *(found[one] for one in self._extra)]
+
+    def _packed(self, served: Served, images: Images, wanted: Sequence[str]) -> dict[str, Codes]:
+        """Outputs of packed bits, by name: uint8 [n, bits / 8]."""
+        found = self._batches(served, images, lambda rows: self._attempt(served, rows, wanted))
+        return {
+            name: np.concatenate([np.empty((0, *served.outputs[name].row), np.uint8), *(one[name] for one in found)])
+            for name in wanted
+        }
 
     def features(self, images: Images) -> npt.NDArray[np.float32]:
         """The float features that the codes are the signs of, float32 [n, d]; else as `embed`."""
@@ -199,7 +245,7 @@ class TritonClient:
         return np.concatenate([np.empty((0, *served.outputs["features"].row), np.float32), *found])
 
     def canary(self) -> None:
-        """Proves by real inferences that both models work, which the server's readiness does not tell.
+        """Proves by real inferences that all models work, which the server's readiness does not tell.
 
         Raises: as `detect`; BadOutput also for answers that no healthy model gives (triton_models/canary.py).
         """

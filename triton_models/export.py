@@ -8,16 +8,15 @@ uses the lock file's tools. The exporters (and torch) are imported only when som
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dotstream.errors import Misconfigured
-from triton_models.cards import CARD_FILE, MODEL_FILE, ModelCard, read_card
+from triton_models.cards import ModelCard, read_card
 from triton_models.fetch import DETECTOR, EMBEDDER, Progress, Source, Weights, _quiet, fetch
 from triton_models.files import locked, write_whole
+from triton_models.versions import lock, place
 
 REPOSITORY = Path(__file__).parent / "repository"
 """The repository that is part of the source, with everything but the exported files."""
@@ -87,12 +86,14 @@ def export(repository: Path, cache: Path, progress: Progress = _quiet) -> list[M
     """
     with locked(cache / "export.lock"):
         _copy_sources(repository)
-        missing = [model for model in SERVED if not model.is_exported(repository)]
-        if missing:
+        if not all(model.is_exported(repository) for model in SERVED):
             weights = fetch(cache, progress)
-            for model in missing:
-                progress(f"exporting {model.name}")
-                _place(repository, model, _built(model, weights))
+            with lock(repository):
+                for model in SERVED:
+                    if not model.is_exported(repository):
+                        progress(f"exporting {model.name}")
+                        data = _built(model, weights)
+                        place(repository / model.name, data, model.card(data))
         return [read_card(repository, model.name, model.version) for model in SERVED]
 
 
@@ -111,19 +112,3 @@ def _copy_sources(repository: Path) -> None:
         target = repository / source.relative_to(REPOSITORY)
         if source.is_file() and not (target.is_file() and target.read_bytes() == source.read_bytes()):
             write_whole(target, source.read_bytes())
-
-
-def _place(repository: Path, model: Served, data: bytes) -> None:
-    """Puts the version's directory in place by one rename, so that no reader meets it half filled."""
-    place = repository / model.name / str(model.version)
-    beside = place.with_name(f".{model.version}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    write_whole(beside / MODEL_FILE, data)
-    model.card(data).write(beside)
-    if place.is_dir():
-        # Renaming over a filled directory is not possible: take its files over one by one, the card last.
-        for name in (MODEL_FILE, CARD_FILE):
-            (beside / name).replace(place / name)
-        beside.rmdir()
-    else:
-        beside.rename(place)

@@ -30,14 +30,15 @@ Images = npt.NDArray[np.uint8]
 
 
 class Models(Protocol):
-    """The two models; triton_models/client.py has them, tests have their own.
+    """The models; triton_models/client.py has them, tests have their own.
 
-    `detect` and `embed` take uint8 [n, S, S, 3] RGB for any n, S being the settings' size, and both may raise Retryable
-    errors. `embed` gives uint8 [n, bits / 8].
+    All take uint8 [n, S, S, 3] RGB for any n, S being the settings' size, and may raise Retryable errors. `embed` gives
+    the searched codes, uint8 [n, bits / 8]; `codes` gives them and those of each extra feature, in its order.
     """
 
     def detect(self, images: Images) -> list[Detections]: ...
     def embed(self, images: Images) -> npt.NDArray[np.uint8]: ...
+    def codes(self, images: Images) -> Sequence[npt.NDArray[np.uint8]]: ...
 
 
 @dataclass(frozen=True)
@@ -104,20 +105,21 @@ class Vision:
             np.stack([resize(picture.pixels, self._settings.detector_size) for picture in pictures])
         )
         found = [self._choose(seen, picture) for seen, picture in zip(detections, pictures, strict=True)]
-        codes = self._models.embed(self._embedder_inputs(pictures, found))
+        codes = self._models.codes(self._embedder_inputs(pictures, found))
         results = []
         row = 0
         for picture, objects in zip(pictures, found, strict=True):
-            own = [code.tobytes() for code in codes[row : row + 1 + len(objects)]]
+            own = [codes_at(codes, at) for at in range(row, row + 1 + len(objects))]
             row += len(own)
             results.append(
                 Seen(
                     objects=tuple(
-                        SeenObject(one.box, one.label, one.score, code)
-                        for one, code in zip(objects, own[1:], strict=True)
+                        SeenObject(one.box, one.label, one.score, code=mine[0], extra=mine[1:])
+                        for one, mine in zip(objects, own[1:], strict=True)
                     ),
-                    code=own[0],
+                    code=own[0][0],
                     colours=tuple(salient_colours(picture.pixels)),
+                    extra=own[0][1:],
                 )
             )
         return results
@@ -150,6 +152,11 @@ class Vision:
     def _is_seen_already(self, box: npt.NDArray[np.float32], better: npt.NDArray[np.float32]) -> bool:
         limit = self._settings.same_object_iou
         return limit is not None and bool((overlaps(box, better) > limit).any())
+
+
+def codes_at(codes: Sequence[npt.NDArray[np.uint8]], row: int) -> tuple[bytes, ...]:
+    """The codes of one of the pictures that `Models.codes` was asked about: the searched one, then the extra ones."""
+    return tuple(feature[row].tobytes() for feature in codes)
 
 
 def overlaps(box: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from dotstream.errors import Fatal, Misconfigured, Unavailable
 from triton_models.connection import Connection
 
-IMAGE = "image"  # the one input of both models
+IMAGE = "image"  # the one input of all models
+CODES = "codes"
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "UINT8": np.dtype("u1"),
@@ -51,7 +52,26 @@ class Contract:
 
 
 DETECTOR = Contract({"boxes": ("FP32", ("K", 4)), "labels": ("INT32", ("K",)), "scores": ("FP32", ("K",))})
-EMBEDDER = Contract({"codes": ("UINT8", (None,)), "features": ("FP32", (None,))})
+EMBEDDER = Contract({CODES: ("UINT8", (None,)), "features": ("FP32", (None,))})
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A further code that pictures get beside the searched one: an output of a served model, packed bits.
+
+    Attributes:
+        model: its name; it may be the embedder, which then gives both codes in one pass.
+        output: UINT8 [bits / 8] for each picture.
+    """
+
+    model: str
+    output: str = CODES
+
+
+def with_extra(base: Contract, model: str, extra: Iterable[Extra]) -> Contract:
+    """The contract with those of the extra features that are of `model`."""
+    own = {one.output: EMBEDDER.outputs[CODES] for one in extra if one.model == model}
+    return Contract({**base.outputs, **own})
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,12 @@ def export(  # noqa: PLR0917  typer reads the options from the signature
     repository: Repository = None,
     weights: Annotated[str, typer.Option("--weights", help="torchvision, package, random, or a file.")] = "default",
     served_as: Annotated[str | None, typer.Option("--as", metavar="MODEL", help="Name of the served model.")] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beside", metavar="LAYER", help="Also the codes of this layer of an embedder, as fc8; repeatable."
+        ),
+    ] = None,
     calibrate: Annotated[
         Path | None, typer.Option("--calibrate", metavar="DATA", help="Binarise at the medians of these pictures.")
     ] = None,
@@ -96,6 +102,7 @@ def export(  # noqa: PLR0917  typer reads the options from the signature
             settings.cache_folder,
             weights=weights,
             served_as=served_as,
+            extra=beside or (),
             calibrate=calibrate,
             metrics=metrics,
         )

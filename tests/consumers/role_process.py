@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from consumers.metrics import WorkerMetrics
 from dotstream.clock import SystemClock
-from ops.generations import read_generations
+from ops.generations import Pipeline, read_generations
 from ops.settings import load
 from ops.topics import TopicNames
 from ops.work import GENERATION_BUILDERS, Workplace
@@ -29,7 +29,8 @@ def main() -> None:
     names = TopicNames(prefix)
     generation = read_generations(settings.kafka.connection(), names.generations)[settings.generation]
     metrics = WorkerMetrics(role, CollectorRegistry())
-    place = Workplace(settings, names, metrics, SystemClock(), generation, feature)
+    pipeline = Pipeline(generation.fingerprint, "d@1", feature.removesuffix("/codes"), generation.bits)
+    place = Workplace(settings, names, metrics, SystemClock(), generation, pipeline)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     with contextlib.ExitStack() as owned:

@@ -29,6 +29,7 @@ from tests.consumers.dots_place import BITS, FEATURE, Place, record_of
 from tests.support.memory_log import MemoryCluster, MemoryLog
 
 EVENTS, OBJECTS = "engagements", "objects.g1"
+EXTRA = "classes@1/codes"
 LAMP: Box = (0.625, 0.125, 0.875, 0.5)
 DETECTED: Box = (0.2, 0.2, 0.6, 1.0)  # of record_of
 LIMITS = CropSettings(people_min=3, objects_max=2, backoff=Backoff(0.1, 0.1))
@@ -59,7 +60,7 @@ class Stage:
             generation="g1",
             detector="d@1",
             embedder="e@1",
-            feature=FEATURE,
+            features=[FEATURE, EXTRA],
             source="t",
             clock=self.clock,
         )
@@ -68,7 +69,6 @@ class Stage:
             reader=self.place.reader,
             embed=self.embed,
             records=writer,
-            feature=FEATURE,
             clock=self.clock,
             metrics=metrics,
             settings=LIMITS,
@@ -91,11 +91,11 @@ class Stage:
         self.states.append(state)
         return state
 
-    def embed(self, image_ref: str, boxes: Sequence[Box]) -> Sequence[bytes]:
+    def embed(self, image_ref: str, boxes: Sequence[Box]) -> Sequence[Sequence[bytes]]:
         if self.failure is not None:
             raise self.failure
         self.embedded += [(image_ref, box) for box in boxes]
-        return [np.random.default_rng([int(c * 1e4) for c in box]).bytes(BITS // 8) for box in boxes]
+        return [(np.random.default_rng([int(c * 1e4) for c in box]).bytes(BITS // 8), b"class") for box in boxes]
 
     def index(self, record: ObjectRecord) -> None:
         record.image_width, record.image_height = 640, 480
@@ -163,7 +163,8 @@ def test_a_box_that_enough_people_crop_becomes_an_object_of_the_pin(stage: Stage
     (item,) = stage.from_crops()
     assert (item.box.x0, item.box.y0, item.box.x1, item.box.y1) == LAMP
     assert item.score == pytest.approx(3 / 4)
-    assert item.codes[0].feature == FEATURE
+    assert [code.feature for code in item.codes] == [FEATURE, EXTRA]
+    assert item.codes[1].bits == b"class"
     assert stage.embedded == [(record.image_ref, LAMP)]
 
 
@@ -252,7 +253,7 @@ def test_with_triton_away_in_mid_turn_what_is_ready_is_published(stage: Stage) -
         stage.index(record_of(f"pin-{number}"))
         stage.crop("ann", "bob", "cyd", pin_id=f"pin-{number}")
 
-    def embed(image_ref: str, boxes: Sequence[Box]) -> Sequence[bytes]:
+    def embed(image_ref: str, boxes: Sequence[Box]) -> Sequence[Sequence[bytes]]:
         if stage.embedded:
             raise Retryable("Triton is away")
         return Stage.embed(stage, image_ref, boxes)
@@ -268,7 +269,7 @@ def test_a_turn_may_take_longer_than_the_readers_lease(stage: Stage) -> None:
         stage.index(record_of(f"pin-{number}"))
         stage.crop("ann", "bob", "cyd", pin_id=f"pin-{number}")
 
-    def embed(image_ref: str, boxes: Sequence[Box]) -> Sequence[bytes]:
+    def embed(image_ref: str, boxes: Sequence[Box]) -> Sequence[Sequence[bytes]]:
         stage.clock.sleep(6.0)  # of a lease of 10
         return Stage.embed(stage, image_ref, boxes)
 

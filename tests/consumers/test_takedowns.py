@@ -21,7 +21,7 @@ LIVE = PinEvent(pin_id="p", kind=PinEvent.KIND_CREATED, version=1, image=PinEven
 def processor() -> TakedownProcessor:
     clock = ManualClock()
     writer = RecordWriter(
-        topic="objects.g1", generation="g1", detector="d@1", embedder="e@1", feature="f", source="test", clock=clock
+        topic="objects.g1", generation="g1", detector="d@1", embedder="e@1", features=["f"], source="test", clock=clock
     )
     return TakedownProcessor(writer, clock, WorkerMetrics("takedowns", CollectorRegistry()))
 

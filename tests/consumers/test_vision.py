@@ -121,7 +121,7 @@ def place(triton_server: TritonProcess, exported_repository: Path, tmp_path: Pat
                 generation="g1",
                 detector="ssd_mobilenet_v2@1",
                 embedder="efficientnet_lite0@1",
-                feature=FEATURE,
+                features=[FEATURE],
                 source="test",
                 clock=clock,
             ),

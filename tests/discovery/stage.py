@@ -63,6 +63,9 @@ class ColourModels:
         bits = np.concatenate([cells > 128, (np.ptp(cells, axis=3) > 90)[..., None]], axis=3)
         return np.packbits(bits.reshape(len(images), -1), axis=1)
 
+    def codes(self, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+        return [self.embed(images)]
+
     def _call(self) -> None:
         if self.away:
             raise Unavailable("Triton is away")

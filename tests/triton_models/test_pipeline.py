@@ -53,8 +53,13 @@ class MadeUp:
         ]
 
     def embed(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        self.embedded.append(images)
         return np.stack([np.frombuffer(code_of(image), np.uint8) for image in images])
+
+    def codes(self, images: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+        """The searched codes, and an extra one of two bytes."""
+        self.embedded.append(images)
+        codes = self.embed(images)
+        return [codes, codes[:, :2]]
 
 
 CAT: Found = ((0.25, 0.25, 0.75, 0.5), "Cat", 0.9)
@@ -74,7 +79,9 @@ def test_each_picture_gets_its_own_objects_codes_and_colours() -> None:
             code_of(crop_resize(one.pixels, box, 224)) for box, _, _ in found
         ]
         assert each.colours == tuple(salient_colours(one.pixels))
-        assert decode_seen(encode_seen(each), 256) == each
+        assert each.extra == (each.code[:2],)
+        assert [made.extra for made in each.objects] == [(made.code[:2],) for made in each.objects]
+        assert decode_seen(encode_seen(each), 256, [16]) == each
 
 
 def test_all_pictures_go_in_one_call_to_each_model() -> None:

@@ -24,9 +24,13 @@ def boxes(draw: st.DrawFn) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-OBJECTS = st.builds(SeenObject, boxes(), st.text(min_size=1).filter(lambda text: text.isprintable()), UNIT, CODE)
+EXTRA = st.tuples(st.binary(min_size=1, max_size=1), st.binary(min_size=3, max_size=3))
+LABEL = st.text(min_size=1).filter(lambda text: text.isprintable())
+OBJECTS = st.builds(SeenObject, boxes(), LABEL, UNIT, CODE)
+RICH_OBJECTS = st.builds(SeenObject, boxes(), LABEL, UNIT, CODE, EXTRA)
 COLOURS = st.lists(st.tuples(st.integers(0, 0xFFFFFF), UNIT), max_size=5).map(tuple)
 SEEN = st.builds(Seen, st.lists(OBJECTS, max_size=5).map(tuple), CODE, COLOURS)
+RICH = st.builds(Seen, st.lists(RICH_OBJECTS, max_size=5).map(tuple), CODE, COLOURS, EXTRA)
 
 GOLDEN = Seen(
     (SeenObject((0.25, 0.5, 0.75, 1.0), "Coffee cup", 0.875, b"\x01\x02\x03\xff"),),
@@ -43,6 +47,23 @@ GOLDEN_V1 = bytes.fromhex("5345454e016b8944c9") + (
 @given(SEEN)
 def test_what_was_kept_comes_back(seen: Seen) -> None:
     assert decode_seen(encode_seen(seen), 32) == seen
+
+
+@settings(deadline=None)
+@given(RICH)
+def test_extra_codes_come_back_and_only_in_their_number_and_widths(seen: Seen) -> None:
+    entry = encode_seen(seen)
+    assert decode_seen(entry, 32, [8, 24]) == seen
+    for other in ([], [8], [24, 8], [8, 24, 8]):
+        with pytest.raises(BadEntry):
+            decode_seen(entry, 32, other)
+
+
+def test_an_entry_without_the_extra_codes_of_the_pipeline_is_none() -> None:
+    with pytest.raises(BadEntry):
+        decode_seen(encode_seen(GOLDEN), 32, [8])
+    with pytest.raises(BadEntry):
+        decode_seen(_entry(extra=[["AQ=="]]), 32, [8])  # of the picture, and not of its object
 
 
 def test_entries_of_version_1_stay_readable() -> None:

@@ -1,27 +1,19 @@
-"""Puts a trained detector into the model repository: ONNX, configuration, labels, README and card, checked first.
-
-A version's directory appears by one rename, after everything that belongs to it, so that a serving Triton never meets
-half a model. A name keeps its tensors and labels over all its versions, since clients pin them once; a detector with
-other ones needs another name.
-"""
+"""Puts a trained detector into the model repository: ONNX, configuration, labels, README and card, checked first."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dotstream.errors import Misconfigured
-from triton_models.cards import MODEL_FILE, ModelCard
+from triton_models.cards import ModelCard
 from triton_models.detectors.checkpoints import Checkpoint
 from triton_models.detectors.detector import Detector
 from triton_models.detectors.export import agreement, patterns, to_onnx
 from triton_models.detectors.spec import DetectorSpec
-from triton_models.files import sha256_of, write_whole
+from triton_models.files import sha256_of
 from triton_models.onnx_suppression import MAX_DETECTIONS
+from triton_models.versions import CONFIG_FILE, LABELS_FILE, add_version, demand_same
 
 MAX_BATCH = 16
 
@@ -54,19 +46,19 @@ def publish(checkpoint: Checkpoint, detector: Detector, repository: Path, about:
         ExportDiffers: the export answers otherwise than torch; nothing was written.
         Misconfigured: the name is taken by a model of other tensors or labels; torch's exporter fails.
     """
-    spec, folder = detector.spec, repository / about.name
+    spec = detector.spec
     files = {
-        "config.pbtxt": _config(about.name, spec.size),
-        "labels.txt": "".join(f"{label}\n" for label in spec.labels),
+        CONFIG_FILE: _config(about.name, spec.size),
+        LABELS_FILE: "".join(f"{label}\n" for label in spec.labels),
         "README.md": _readme(about.name, spec),
     }
-    _demand_same(folder, files)
+    demand_same(repository / about.name, files)
     agreement(detector, patterns(spec.size)).require(about.name)
     data = to_onnx(detector, about.name)
     card = ModelCard(
         name=about.name,
-        version=_next_version(folder),
-        sha256=hashlib.sha256(data).hexdigest(),
+        version=0,
+        sha256="",
         recipe=_recipe(spec),
         source=f"{checkpoint.path.name} of {checkpoint.step} steps, begun from {checkpoint.origin.text}",
         source_sha256=sha256_of(checkpoint.path),
@@ -75,33 +67,7 @@ def publish(checkpoint: Checkpoint, detector: Detector, repository: Path, about:
         data=checkpoint.data,
         metrics=dict(about.metrics),
     )
-    for name, text in files.items():
-        if not (folder / name).is_file():
-            write_whole(folder / name, text.encode())
-    beside = folder / f".{card.version}.{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
-    write_whole(beside / MODEL_FILE, data)
-    card.write(beside)
-    beside.rename(folder / str(card.version))
-    return card
-
-
-def _demand_same(folder: Path, files: Mapping[str, str]) -> None:
-    for name in ("config.pbtxt", "labels.txt"):
-        path = folder / name
-        if path.is_file() and _meant(path.read_text("utf-8")) != _meant(files[name]):
-            raise Misconfigured(f"{path} is that of another detector: export under another name")
-
-
-def _meant(text: str) -> list[str]:
-    """What clients rely on of a configuration (names and shapes of tensors) or of a list of labels."""
-    lines = [line.strip().rstrip(",") for line in text.splitlines()]
-    return [line for line in lines if "dims:" in line and "key" not in line] or lines
-
-
-def _next_version(folder: Path) -> int:
-    taken = [int(path.name) for path in folder.glob("*") if path.is_dir() and path.name.isdecimal()]
-    return max(taken, default=0) + 1
+    return add_version(repository, data, card, files)
 
 
 def _recipe(spec: DetectorSpec) -> str:

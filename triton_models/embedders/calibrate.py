@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,18 +26,18 @@ class Calibration:
     """Thresholds, what they were taken from, and a few of the pictures.
 
     Attributes:
-        thresholds: float32 [d].
+        thresholds: layer -> float32 [d].
         said: for people.
         sample: uint8 [n, side, side, 3].
     """
 
-    thresholds: NDArray[np.float32]
+    thresholds: dict[str, NDArray[np.float32]]
     said: str
     sample: NDArray[np.uint8]
 
 
-def calibrated(loaded: Loaded, layer: str, source: Path, count: int, batch: int = 32) -> Calibration:
-    """Takes the medians over at most `count` pictures, of the split "train" where the data has splits.
+def calibrated(loaded: Loaded, layers: Sequence[str], source: Path, count: int, batch: int = 32) -> Calibration:
+    """Takes the medians of each layer over at most `count` pictures, of the split "train" where the data has splits.
 
     Raises:
         Misconfigured: fewer than two pictures can be used.
@@ -47,14 +48,17 @@ def calibrated(loaded: Loaded, layer: str, source: Path, count: int, batch: int 
     by_path = {str(picture.path): picture for picture in pictures}
     chosen = [by_path[path] for path in shuffled(0, list(by_path), "calibration")[:count]]
     problems: list[Problem] = []
-    rows: list[NDArray[np.float32]] = []
+    rows: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
+    read = 0
     sample: NDArray[np.uint8] | None = None
     for _, images in batches(chosen, loaded.side, batch, problems):
         sample = images[:SAMPLE] if sample is None else sample
         with torch.inference_mode():
-            rows.append(loaded.network.features(torch.from_numpy(images), [layer])[layer].numpy())
-    if sample is None or sum(map(len, rows)) < 2:
+            for layer, values in loaded.network.features(torch.from_numpy(images), layers).items():
+                rows[layer].append(values.numpy())
+        read += len(images)
+    if sample is None or read < 2:
         raise Misconfigured(f"{source}: {len(problems)} of {len(chosen)} pictures cannot be decoded; two are needed")
-    features = np.concatenate(rows)
     name = "/".join(source.resolve().parts[-2:])
-    return Calibration(medians(features), f"{len(features)} pictures of {name}", sample)
+    found = {layer: medians(np.concatenate(parts)) for layer, parts in rows.items()}
+    return Calibration(found, f"{read} pictures of {name}", sample)

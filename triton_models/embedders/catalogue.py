@@ -58,6 +58,7 @@ _SPECS = (
     _spec("resnet152", "pool5", 2048, "averaged relu"),
     _spec("resnet152", "fc1000", 1000, "linear"),
     EmbedderSpec("efficientnet_lite0", "efficientnet_lite0", "pooled", 1280, 224, "averaged relu"),
+    _spec("efficientnet_lite0", "fc1000", 1000, "linear"),
     EmbedderSpec("mobilenet_v2", "mobilenet_v2", "pooled", 1280, 300, "averaged relu"),
 )
 EMBEDDERS = {spec.name: spec for spec in _SPECS}

@@ -1,17 +1,16 @@
 """Puts an embedder into the model repository: ONNX, configuration, README and card, checked against torch first.
 
-Binarisation is in the graph, at the sign or at calibrated thresholds, so that a client sends bytes and gets codes. An
+Binarisation is in the graph, at the sign or at calibrated thresholds, so that a client sends bytes and gets codes.
+Further layers of the same network may come with it, each with codes of its own out of the same pass: fc8 beside fc6. An
 export whose outputs differ from torch's beyond the stated tolerance is refused and nothing is written.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +18,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from google.protobuf import text_format
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from dotstream.errors import Misconfigured
 from triton_models.cards import MODEL_FILE, ModelCard
-from triton_models.embedders.catalogue import EmbedderSpec, embedder_spec
+from triton_models.embedders.catalogue import EmbedderSpec, embedder_spec, specs_of
 from triton_models.embedders.networks import Network
 from triton_models.embedders.weights import Loaded
-from triton_models.files import write_whole
 from triton_models.onnx_graph import BATCH, OPSET, finish
+from triton_models.versions import CONFIG_FILE, add_version, demand_same
 
 LEAST_COSINE = 0.9999
 MOST_BITS = 0.001
@@ -46,7 +43,7 @@ class Agreement:
 
     Attributes:
         cosine: the smallest between the features of one picture.
-        bits: share of bits that differ.
+        bits: share of bits that differ, of the codes that differ most.
     """
 
     cosine: float
@@ -62,24 +59,51 @@ class Agreement:
 
 
 class ServedEmbedder(nn.Module):
-    """One layer of a network with its binarisation."""
+    """A layer of a network with its binarisation, and the codes of extra layers beside it.
+
+    Args:
+        network: in evaluation mode.
+        layer: whose codes are searched, and whose features are given.
+        thresholds: float32 [d] of it.
+        extra: further layers -> their thresholds.
+    """
 
     places: Tensor
     thresholds: Tensor
 
-    def __init__(self, network: Network, layer: str, thresholds: Tensor) -> None:
+    def __init__(
+        self, network: Network, layer: str, thresholds: Tensor, extra: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.layer = network, layer
+        self.network, self.layer, self.extra = network, layer, tuple(extra or {})
         self.register_buffer("thresholds", thresholds)
         self.register_buffer("places", 2.0 ** torch.arange(7, -1, -1))
+        for name, limits in (extra or {}).items():
+            self.register_buffer(f"thresholds_{name}", limits)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes uint8 [n, ceil(d / 8)] and features float32 [n, d] of uint8 pictures [n, side, side, 3]."""
-        features = self.network.features(image, [self.layer])[self.layer]
-        bits = (features > self.thresholds).to(torch.float32)
-        bits = nn.functional.pad(bits, (0, -self.thresholds.shape[0] % 8))
-        codes = (bits.reshape(bits.shape[0], -1, 8) * self.places).sum(dim=2).to(torch.uint8)
-        return codes, features
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what `forward` gives."""
+        return ["codes", "features", *map(code_output, self.extra)]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What `outputs` names of uint8 pictures [n, side, side, 3].
+
+        Codes are uint8 [n, ceil(d / 8)], features float32 [n, d].
+        """
+        found = self.network.features(image, [self.layer, *self.extra])
+        extra = [self._packed(found[name], self.get_buffer(f"thresholds_{name}")) for name in self.extra]
+        return (self._packed(found[self.layer], self.thresholds), found[self.layer], *extra)
+
+    def _packed(self, features: Tensor, thresholds: Tensor) -> Tensor:
+        bits = (features > thresholds).to(torch.float32)
+        bits = nn.functional.pad(bits, (0, -thresholds.shape[0] % 8))
+        return (bits.reshape(bits.shape[0], -1, 8) * self.places).sum(dim=2).to(torch.uint8)
+
+
+def code_output(layer: str) -> str:
+    """The output with the codes of an extra layer."""
+    return f"codes_{layer}"
 
 
 def export_embedder(
@@ -88,7 +112,8 @@ def export_embedder(
     repository: Path,
     *,
     served_as: str | None = None,
-    thresholds: NDArray[np.float32] | None = None,
+    extra: Sequence[str] = (),
+    thresholds: Mapping[str, NDArray[np.float32]] | None = None,
     calibrated_on: str = "",
     sample: Pixels | None = None,
     metrics: dict[str, float] | None = None,
@@ -100,7 +125,8 @@ def export_embedder(
         loaded: network and where its weights came from.
         repository: the model repository.
         served_as: name of the served model; None takes the catalogue's.
-        thresholds: float32 [d]; None takes those stored with the weights, else the sign.
+        extra: further layers of the network, whose codes come as outputs of their own (`code_output`).
+        thresholds: layer -> float32 [d]; a layer without takes those stored with the weights, else the sign.
         calibrated_on: what the thresholds were taken from, for the card.
         sample: uint8 [n, side, side, 3] to compare on; None takes generated patterns.
         metrics: for the card.
@@ -110,22 +136,17 @@ def export_embedder(
             fails.
     """
     spec = embedder_spec(name)
-    stored = loaded.thresholds.get(spec.layer)
-    limits = torch.from_numpy(thresholds) if thresholds is not None else stored
-    said = f"median thresholds ({calibrated_on or 'stored with the weights'})" if limits is not None else "sign"
-    dimension = loaded.network.classifier().out_features if spec.values == "linear" else spec.dimension
-    module = ServedEmbedder(loaded.network, spec.layer, torch.zeros(dimension) if limits is None else limits).eval()
-    data = to_onnx(module, loaded.side)
-    agreement(module, data, patterns(loaded.side) if sample is None else sample).require(name)
+    given = {layer: torch.from_numpy(values) for layer, values in (thresholds or {}).items()}
+    known = {**loaded.thresholds, **given}
+    said = f"median thresholds ({calibrated_on or 'stored with the weights'})" if spec.layer in known else "sign"
+    sizes = {one.layer: dimension_of(loaded.network, one) for one in (spec, *_extra_specs(spec, extra))}
+    limits = {layer: known.get(layer, torch.zeros(size)) for layer, size in sizes.items()}
     title = served_as or name
-    config = _config(title, loaded.side, dimension)
-    _require_same_contract(repository / title / "config.pbtxt", config)
-    version = _next_version(repository / title)
     card = ModelCard(
         name=title,
-        version=version,
-        sha256=hashlib.sha256(data).hexdigest(),
-        recipe=f"{name}, {loaded.side} px, {said}",
+        version=0,
+        sha256="",
+        recipe=", ".join([name, *(f"beside it {layer}" for layer in extra), f"{loaded.side} px", said]),
         source=loaded.origin.text,
         source_sha256=loaded.origin.sha256,
         licence=loaded.origin.licence,
@@ -133,12 +154,34 @@ def export_embedder(
         data=str(loaded.about.get("data", "")),
         metrics=dict(metrics or {}),
     )
-    _place(repository / title, card, data, config, _readme(spec, card, loaded.side, dimension))
-    return card
+    files = {
+        CONFIG_FILE: _config(title, loaded.side, sizes),
+        "README.md": _readme(spec, title, loaded.side, sizes),
+    }
+    demand_same(repository / title, files)
+    module = ServedEmbedder(loaded.network, spec.layer, limits.pop(spec.layer), limits).eval()
+    data = to_onnx(module, loaded.side)
+    agreement(module, data, patterns(loaded.side) if sample is None else sample).require(name)
+    return add_version(repository, data, card, files)
+
+
+def dimension_of(network: Network, spec: EmbedderSpec) -> int:
+    """Features of a layer of this network; a fine-tuned classifier has its own classes."""
+    return network.classifier().out_features if spec.values == "linear" else spec.dimension
+
+
+def _extra_specs(spec: EmbedderSpec, layers: Sequence[str]) -> list[EmbedderSpec]:
+    others = {one.layer: one for one in specs_of(spec.architecture) if one.layer != spec.layer}
+    unknown = [layer for layer in layers if layer not in others]
+    if unknown or len(set(layers)) < len(layers):
+        raise Misconfigured(
+            f"beside {spec.name} there can be {', '.join(others) or 'nothing'}, each once, not {', '.join(layers)}"
+        )
+    return [others[layer] for layer in layers]
 
 
 def to_onnx(module: ServedEmbedder, side: int) -> bytes:
-    """The ONNX file: input `image`, outputs `codes` and `features`, any number of rows.
+    """The ONNX file: input `image`, outputs as the module names them, any number of rows.
 
     Raises:
         Misconfigured: torch's exporter cannot write it.
@@ -153,7 +196,7 @@ def to_onnx(module: ServedEmbedder, side: int) -> bytes:
             dynamo=True,
             verbose=False,
             input_names=["image"],
-            output_names=["codes", "features"],
+            output_names=module.outputs,
             dynamic_shapes={"image": {0: torch.export.Dim(BATCH, min=1, max=1024)}},
             opset_version=OPSET,
         )
@@ -167,12 +210,13 @@ def to_onnx(module: ServedEmbedder, side: int) -> bytes:
 def agreement(module: ServedEmbedder, data: bytes, sample: Pixels) -> Agreement:
     """Compares an ONNX file with its torch module on pictures uint8 [n, side, side, 3]."""
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    codes, features = session.run(["codes", "features"], {"image": sample})
+    codes, features, *extra = session.run(module.outputs, {"image": sample})
     with torch.inference_mode():
-        true_codes, true_features = (part.numpy() for part in module(torch.from_numpy(sample)))
+        true_codes, true_features, *true_extra = (part.numpy() for part in module(torch.from_numpy(sample)))
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(true_features, axis=1)
     cosines = (features * true_features).sum(axis=1) / np.maximum(lengths, 1e-12)
-    differing = np.bitwise_count(codes ^ true_codes).sum() / (codes.size * 8)
+    pairs = zip([codes, *extra], [true_codes, *true_extra], strict=True)
+    differing = max(np.bitwise_count(one ^ other).sum() / (one.size * 8) for one, other in pairs)
     return Agreement(float(np.nan_to_num(cosines, nan=-1.0).min()), float(differing))
 
 
@@ -189,37 +233,13 @@ def patterns(side: int, count: int = SAMPLE) -> Pixels:
     return np.stack(pictures).astype(np.uint8)
 
 
-def _next_version(folder: Path) -> int:
-    taken = [int(path.name) for path in folder.glob("*") if path.is_dir() and path.name.isdecimal()]
-    return max(taken, default=0) + 1
-
-
-def _require_same_contract(path: Path, config: str) -> None:
-    if path.is_file() and _tensors(path.read_text()) != _tensors(config):
-        raise Misconfigured(f"{path.parent.name} is served with other inputs or outputs: name another with --as")
-
-
-def _tensors(config: str) -> list[tuple[str, int, list[int]]]:
-    try:
-        parsed = text_format.Parse(config, ModelConfig())
-    except text_format.ParseError as error:
-        raise Misconfigured(f"a config.pbtxt in the repository cannot be read: {error}") from error
-    return [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in [*parsed.input, *parsed.output]]
-
-
-def _place(folder: Path, card: ModelCard, data: bytes, config: str, readme: str) -> None:
-    """The version's directory appears by one rename, its configuration before it."""
-    for name, text in (("config.pbtxt", config), ("README.md", readme)):
-        if not (folder / name).is_file():
-            write_whole(folder / name, text.encode())
-    beside = folder / f".{card.version}.{os.getpid()}"
-    shutil.rmtree(beside, ignore_errors=True)
-    write_whole(beside / MODEL_FILE, data)
-    card.write(beside)
-    beside.rename(folder / str(card.version))
-
-
-def _config(name: str, side: int, dimension: int) -> str:
+def _config(name: str, side: int, sizes: Mapping[str, int]) -> str:
+    """`sizes` is layer -> features, the searched layer first."""
+    (_, dimension), *others = sizes.items()
+    extra = "".join(
+        f',\n  {{ name: "{code_output(layer)}" data_type: TYPE_UINT8 dims: [ {-(-size // 8)} ] }}'
+        for layer, size in others
+    )
     return f"""# Written by `dotstream models export`; shapes and meaning in README.md.
 name: "{name}"
 backend: "onnxruntime"
@@ -229,7 +249,7 @@ input [
 ]
 output [
   {{ name: "codes" data_type: TYPE_UINT8 dims: [ {-(-dimension // 8)} ] }},
-  {{ name: "features" data_type: TYPE_FP32 dims: [ {dimension} ] }}
+  {{ name: "features" data_type: TYPE_FP32 dims: [ {dimension} ] }}{extra}
 ]
 dynamic_batching {{ }}
 version_policy {{ latest {{ num_versions: 2 }} }}
@@ -249,8 +269,13 @@ model_warmup [
 """
 
 
-def _readme(spec: EmbedderSpec, card: ModelCard, side: int, dimension: int) -> str:
-    return f"""# {card.name}
+def _readme(spec: EmbedderSpec, name: str, side: int, sizes: Mapping[str, int]) -> str:
+    (_, dimension), *others = sizes.items()
+    extra = "".join(
+        f"| output | `{code_output(layer)}` | UINT8 | [N, {-(-size // 8)}] | {size} bits of layer {layer} |\n"
+        for layer, size in others
+    )
+    return f"""# {name}
 
 Turns a picture or a crop into a binary code: {spec.architecture}, layer {spec.layer} ({spec.values}).
 
@@ -259,6 +284,6 @@ Turns a picture or a crop into a binary code: {spec.architecture}, layer {spec.l
 | input | `image` | UINT8 | [N, {side}, {side}, 3] | RGB, stretched (Pillow's BILINEAR), 0 to 255 |
 | output | `codes` | UINT8 | [N, {-(-dimension // 8)}] | {dimension} bits, feature 0 in the highest bit of byte 0 |
 | output | `features` | FP32 | [N, {dimension}] | the layer's values |
-
+{extra}
 N is at most {MAX_BATCH}. Each version's `card.json` says where its weights came from and how they were binarised.
 """

@@ -71,7 +71,8 @@ class Network(nn.Module):
         elif self.architecture == "mobilenet_v2":
             found = {"pooled": self.body.maps(image)[TRUNK_END].mean(dim=(2, 3))}
         elif self.architecture == "efficientnet_lite0":
-            found = {"pooled": self.body.extract_features(planes).mean(dim=(2, 3))}
+            pooled = self.body.extract_features(planes).mean(dim=(2, 3))
+            found = {"pooled": pooled, "fc1000": self.classifier()(pooled)}
         else:
             found = self._residual(planes)
         return {layer: found[layer] for layer in layers}

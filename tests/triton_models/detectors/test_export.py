@@ -27,7 +27,7 @@ from triton_models.detectors.predict import ServedPredictor
 from triton_models.detectors.publish import Publication, publish
 from triton_models.detectors.sources import open_data
 from triton_models.detectors.spec import DetectorSpec
-from triton_models.detectors.train import TrainSettings, train
+from triton_models.detectors.train import DetectorSettings, train
 
 SIDE = 96
 
@@ -90,7 +90,7 @@ def trained(tmp_path: Path) -> Checkpoint:
     draw_scenes(tmp_path, "train", 2)
     data = open_data(tmp_path, "train")
     detector, _ = build(DetectorSpec("ssd_vgg16", NAMES, size=SIDE), "random", seed=0)
-    settings = TrainSettings(steps=1, batch=1, augment=False)
+    settings = DetectorSettings(steps=1, batch=1, augment=False)
     return read_checkpoint(train(detector, random_weights(0), data, settings, tmp_path / "run"))
 
 
@@ -127,9 +127,9 @@ def test_a_name_keeps_its_labels_and_tensors(
     monkeypatch.setattr(publishing, "to_onnx", lambda *_: b"a graph")
     repository = tmp_path / "repository"
     assert [publish(trained, trained.detector(), repository, ABOUT).version for _ in range(2)] == [1, 2]
-    for file, text in (("labels.txt", "other\nnames\n"), ("config.pbtxt", "dims: [ 300, 300, 3 ]")):
+    for file, old, new in (("labels.txt", NAMES[0], "other"), ("config.pbtxt", f"{SIDE}, {SIDE}, 3", "300, 300, 3")):
         before = (repository / "shapes" / file).read_text()
-        (repository / "shapes" / file).write_text(text)
+        (repository / "shapes" / file).write_text(before.replace(old, new))
         with pytest.raises(Misconfigured, match="another name"):
             publish(trained, trained.detector(), repository, ABOUT)
         (repository / "shapes" / file).write_text(before)

@@ -57,7 +57,9 @@ def test_versions_follow_each_other_and_their_cards_say_what_they_are(
     loaded: Loaded, features: np.ndarray, tmp_path: Path
 ) -> None:
     first = export_embedder(NAME, loaded, tmp_path, served_as="mine", metrics={"P@1": 0.5})
-    second = export_embedder(NAME, loaded, tmp_path, served_as="mine", thresholds=medians(features), calibrated_on="x")
+    second = export_embedder(
+        NAME, loaded, tmp_path, served_as="mine", thresholds={"pooled": medians(features)}, calibrated_on="x"
+    )
     assert [card.label for card in read_cards(tmp_path)] == ["mine@1", "mine@2"]
     assert "sign" in first.recipe and "median thresholds (x)" in second.recipe
     assert read_card(tmp_path, "mine", 1).metrics == {"P@1": 0.5}
@@ -95,7 +97,7 @@ def test_a_name_with_other_outputs_is_not_reused(loaded: Loaded, tmp_path: Path)
     export_embedder(NAME, loaded, tmp_path, served_as="mine")
     config = tmp_path / "mine" / "config.pbtxt"
     config.write_text(config.read_text().replace("[ 160 ]", "[ 512 ]"))
-    with pytest.raises(Misconfigured, match="--as"):
+    with pytest.raises(Misconfigured, match="another name"):
         export_embedder(NAME, loaded, tmp_path, served_as="mine")
 
 
@@ -117,7 +119,7 @@ def test_a_running_server_swaps_to_the_next_version(
 ) -> None:
     server = own_triton(copied_repository, control="explicit")
     images = patterns(SIDE)[:3]
-    export_embedder(NAME, loaded, copied_repository, thresholds=medians(features))
+    export_embedder(NAME, loaded, copied_repository, thresholds={"pooled": medians(features)})
     run = dotstream("models", "load", NAME, cwd=copied_repository, env={"DOTSTREAM_TRITON__ADDRESS": server.address})
     assert run.returncode == 0, run.stderr
     labels = copied_repository / "ssd_mobilenet_v2" / "labels.txt"
