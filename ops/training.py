@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from triton_models.detectors.base_weights import Provenance
     from triton_models.detectors.dataset import DetectionData, Progress
     from triton_models.detectors.detector import Detector
-    from triton_models.detectors.train import TrainSettings
+    from triton_models.detectors.train import DetectorSettings
 
 
 class _Section(BaseModel):
@@ -99,7 +99,7 @@ def opened(config: DetectorTraining, progress: Progress) -> DetectionData:
 
 def built(
     config: DetectorTraining, labels: Sequence[str], cache: Path, progress: Progress
-) -> tuple[Detector, Provenance, TrainSettings]:
+) -> tuple[Detector, Provenance, DetectorSettings]:
     """The detector with its first weights, where those came from, and how it is trained.
 
     Raises:
@@ -108,12 +108,12 @@ def built(
     from triton_models.detectors.base_weights import PACKAGED
     from triton_models.detectors.build import build, default_source
     from triton_models.detectors.spec import spec_of
-    from triton_models.detectors.train import TrainSettings
+    from triton_models.detectors.train import DetectorSettings
     from triton_models.fetch import fetch
 
     spec = spec_of({**config.detector, "labels": labels})
     try:
-        settings = TrainSettings(**{**config.training, "freeze": tuple(config.training.get("freeze", ()))})
+        settings = DetectorSettings(**{**config.training, "freeze": tuple(config.training.get("freeze", ()))})
     except TypeError as error:
         raise Misconfigured(f"[training]: {error}") from error
     source = config.run.weights or default_source(spec)

@@ -1,37 +1,29 @@
-"""Checkpoints of a training: whole or not at all, readable without running code, and sure of what they hold.
+"""Checkpoints of a detector's training, as they are read: sure of what they hold, and without running code.
 
-Layout, version 1, a torch file of tensors and plain values (read with `weights_only`):
+The training loop writes them (triton_models/training/loop.py, which has the file's layout); `about` holds
 
-    format      1
     spec        the detector (spec.py)
     origin      where the first weights came from
     data        name of the training data
-    step        steps done
     settings    of the training
-    model       state dict
-    optimizer, scaler, rng, device_rng     what going on needs
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from dotstream.errors import Misconfigured
 from triton_models.detectors.base_weights import Provenance
 from triton_models.detectors.build import empty
 from triton_models.detectors.detector import Detector
 from triton_models.detectors.spec import DetectorSpec, WrongCheckpoint, spec_of
-from triton_models.files import write_whole
-from triton_models.training.records import KEPT, checkpoints_in, read_state
+from triton_models.training.records import read_state
 
-FORMAT = 1
-_PARTS = ("spec", "origin", "data", "step", "settings", "model")
+FORMAT = "dotstream detector 2"
+_PARTS = ("spec", "origin", "data", "settings")
 
 
 @dataclass(frozen=True)
@@ -84,35 +76,26 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise Misconfigured(f"no checkpoint at {path}")
-    values = read_state(path)
-    if any(part not in values for part in _PARTS):
+    return checkpoint_of(path, read_state(path))
+
+
+def checkpoint_of(path: Path, state: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint whose file was read. Raises WrongCheckpoint as `read_checkpoint`."""
+    found = state.get("format")
+    if found != FORMAT and (found == 1 or str(found).startswith("dotstream detector")):
+        raise WrongCheckpoint(f"{path} has format {found}, this dotstream reads {FORMAT}")
+    about = state.get("about", {})
+    if found != FORMAT or "model" not in state or any(part not in about for part in _PARTS):
         raise WrongCheckpoint(f"{path} is no checkpoint of `dotstream train detector`")
-    if values.get("format") != FORMAT:
-        raise WrongCheckpoint(f"{path} has format {values.get('format')}, this dotstream reads {FORMAT}")
     return Checkpoint(
         path,
-        spec_of(values["spec"]),
-        Provenance(str(values["origin"])),
-        str(values["data"]),
-        int(values["step"]),
-        values["settings"],
-        values,
+        spec_of(about["spec"]),
+        Provenance(str(about["origin"])),
+        str(about["data"]),
+        int(state["step"]),
+        about["settings"],
+        state,
     )
-
-
-def write_checkpoint(folder: Path, step: int, values: Mapping[str, Any]) -> Path:
-    """Writes `checkpoint-<step>.pt` whole, then removes all but the newest two.
-
-    Raises:
-        OSError: no space, no permission; the older ones stay.
-    """
-    path = folder / f"checkpoint-{step:08d}.pt"
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, "step": step, **values}, buffer)
-    write_whole(path, buffer.getvalue())
-    for old in checkpoints_in(folder)[:-KEPT]:
-        old.unlink(missing_ok=True)
-    return path
 
 
 def _described(spec: DetectorSpec) -> str:

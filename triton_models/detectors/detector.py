@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from triton_models.detectors.spec import DetectorSpec
@@ -27,7 +28,7 @@ class Truth:
     boxes: Tensor
     labels: Tensor
 
-    def to(self, device: str) -> Truth:
+    def to(self, device: torch.device | str) -> Truth:
         """The same on a device."""
         return Truth(self.boxes.to(device), self.labels.to(device))
 

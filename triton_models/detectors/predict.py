@@ -19,8 +19,8 @@ from triton_models.detectors.checkpoints import Checkpoint
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer
-from triton_models.detectors.train import device_of
 from triton_models.pixels import resize
+from triton_models.training.loop import device_of
 
 Images = NDArray[np.uint8]
 Raw = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]
@@ -51,7 +51,7 @@ class TorchPredictor:
     def __init__(
         self, checkpoint: Checkpoint, *, device: str = "auto", options: Mapping[str, Any] | None = None
     ) -> None:
-        self.device = device_of(device)
+        self.device = device_of(device).type
         self._detector = checkpoint.detector(**(options or {})).to(self.device)
         spec = self._detector.spec
         self.name = f"{checkpoint.path.parent.name}/{checkpoint.path.stem}"

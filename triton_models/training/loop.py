@@ -1,7 +1,10 @@
-"""One training run: steps, logs and checkpoints in a folder of its own.
+"""One training run, of a detector or an embedder: steps, logs and checkpoints in a folder of its own.
 
     RUN/log.csv                  a row for every logged step
-    RUN/checkpoint-STEP.pt       the newest two; a torch file of tensors and plain values, read with `weights_only`
+    RUN/checkpoint-STEP.pt       the newest two; a torch file of tensors and plain values, read with `weights_only`:
+        format, about                        which kind of checkpoint, and what the run is of
+        step, model                          steps done, and the network's state
+        optimizer, scaler, rng[, device_rng] what going on needs
     RUN/problems.jsonl           what of the data could not be used (written by who reads the data)
 
 What a step trains on depends on the seed and the step alone, and the random state is kept in the checkpoint: on a CPU
@@ -27,7 +30,9 @@ from triton_models.training.settings import LossNotFinite, TrainSettings
 
 Say = Callable[[str], None]
 Loss = Callable[[int, torch.device], tuple[Tensor, Mapping[str, float]]]
-"""(step, device) -> the step's loss as a scalar tensor, and what else to log of it."""
+"""(step, device) -> the step's loss as a scalar tensor, and what else to log of it. Steps follow each other."""
+Restore = Callable[[Path, Mapping[str, Any]], None]
+"""(file, state) -> fills the network, or raises because the checkpoint is of another run."""
 
 
 def device_of(name: str) -> torch.device:
@@ -47,11 +52,12 @@ class Run:
 
     Args:
         network: with its first weights; changed in place.
-        groups: parameter groups of the optimiser, each with its own `lr`.
+        groups: parameter groups of the optimiser, each with its own `lr`; what is in none keeps its weights.
         loss: of a step; called under autocast on CUDA.
         settings: how.
         folder: of the run.
-        about: plain values that every checkpoint carries, `format` among them; one that goes on must have the same.
+        about: plain values that every checkpoint carries, `format` among them.
+        restore: fills the network when a run goes on; None takes only a checkpoint with the same `about`.
     """
 
     def __init__(  # noqa: PLR0917  what a run is made of
@@ -62,8 +68,10 @@ class Run:
         settings: TrainSettings,
         folder: Path,
         about: Mapping[str, Any],
+        restore: Restore | None = None,
     ) -> None:
         self._network, self._loss, self._settings, self._folder, self._about = network, loss, settings, folder, about
+        self._fill = restore or self._fill_the_same
         self._device = device_of(settings.device)
         if settings.threads:
             torch.set_num_threads(settings.threads)
@@ -79,7 +87,7 @@ class Run:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == torch.float16)
 
     def go(self, *, resume: bool, say: Say) -> Path:
-        """Trains to the end and returns the last checkpoint.
+        """Trains to the end and returns the last checkpoint; a run that is at its end already stays as it is.
 
         Raises:
             Misconfigured: the folder holds a run already and `resume` is not given, or holds none and it is; the
@@ -87,6 +95,8 @@ class Run:
             LossNotFinite: see the settings.
         """
         first = self._restore() if resume else self._begin()
+        if first:
+            say(f"going on from step {first}")
         self._network.train()
         log = RunLog(self._folder / LOG_FILE, first)
         began = time.monotonic()
@@ -96,10 +106,16 @@ class Run:
             if done % self._settings.log_every == 0 or done == self._settings.steps:
                 speed = (done - first) * self._settings.batch / (time.monotonic() - began)
                 log.row({"step": done, **facts, "pictures_per_s": round(speed, 2)})
-                say(f"step {done} of {self._settings.steps}: loss {facts['loss']:.4f}, {speed:.1f} pictures/s")
+                say(self._told(done, facts, speed))
             if done % self._settings.checkpoint_every == 0 or done == self._settings.steps:
                 self._keep(done)
         return checkpoints_in(self._folder)[-1]
+
+    def _told(self, done: int, facts: Mapping[str, float], speed: float) -> str:
+        steps = self._settings.steps
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if name != "learning_rate")
+        left = (steps - done) * self._settings.batch / speed
+        return f"step {done} of {steps}: {parts}, {speed:.1f} pictures/s, {left:.0f} s left"
 
     def _step(self, step: int) -> dict[str, float]:
         share = self._settings.rate(step)
@@ -123,7 +139,9 @@ class Run:
             return
         kept = checkpoints_in(self._folder)
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
-        raise LossNotFinite(f"the {what} of step {step + 1} is no finite number; {last}; lower the learning rate")
+        raise LossNotFinite(
+            f"the {what} of step {step + 1} is {value.item()}: {last}; try a smaller learning_rate or more warmup"
+        )
 
     def _begin(self) -> int:
         if checkpoints_in(self._folder):
@@ -137,16 +155,19 @@ class Run:
         if not kept:
             raise Misconfigured(f"{self._folder} holds no checkpoint to go on from")
         state = read_state(kept[-1])
-        other = [name for name, value in self._about.items() if state.get("about", {}).get(name) != value]
-        if other:
-            raise Misconfigured(f"{kept[-1]} is of another run: {', '.join(other)} differ")
-        self._network.load_state_dict(state["model"])
+        self._fill(kept[-1], state)
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         if self._device.type == "cuda" and "device_rng" in state:
             torch.cuda.set_rng_state(state["device_rng"], self._device)
         return int(state["step"])
+
+    def _fill_the_same(self, path: Path, state: Mapping[str, Any]) -> None:
+        other = [name for name, value in self._about.items() if state.get("about", {}).get(name) != value]
+        if other:
+            raise Misconfigured(f"{path} is of another run: {', '.join(other)} differ")
+        self._network.load_state_dict(state["model"])
 
     def _keep(self, step: int) -> None:
         state = {

@@ -1,4 +1,4 @@
-"""How a network is trained; a recipe's table `[training]` has these names."""
+"""How a network is trained; a recipe's table `[training]` has these names (detectors have more, detectors/train.py)."""
 
 from __future__ import annotations
 

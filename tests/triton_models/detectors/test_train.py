@@ -1,4 +1,4 @@
-"""The training loop: it learns, goes on bit by bit where it was cut, stops at a bad loss, and knows its checkpoints."""
+"""Detectors in the training loop: they learn, go on bit by bit, stop at a bad loss, and know their checkpoints."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from triton_models.detectors.metrics import OVERALL, matched, qualities
 from triton_models.detectors.predict import TorchPredictor, answers_of
 from triton_models.detectors.sources import open_data
 from triton_models.detectors.spec import DetectorSpec, WrongCheckpoint
-from triton_models.detectors.train import TrainSettings, train
+from triton_models.detectors.train import DetectorSettings, train
 from triton_models.fetch import Weights
 from triton_models.training.records import checkpoints_in
 from triton_models.training.settings import LossNotFinite
@@ -38,8 +38,8 @@ def light(weights: Weights, **options: Any) -> tuple[Detector, Provenance]:
     return build(spec, "packaged", seed=0, tflite_file=weights.detector)
 
 
-def settings(steps: int, **values: Any) -> TrainSettings:
-    return TrainSettings(**{"steps": steps, "batch": 1, "warmup": 0, "threads": 1, "log_every": 1, **values})
+def settings(steps: int, **values: Any) -> DetectorSettings:
+    return DetectorSettings(**{"steps": steps, "batch": 1, "warmup": 0, "threads": 1, "log_every": 1, **values})
 
 
 def test_the_light_detector_overfits_a_handful_of_pictures(tmp_path: Path, weights: Weights) -> None:
@@ -123,12 +123,15 @@ def test_a_checkpoint_of_another_detector_is_refused(tmp_path: Path) -> None:
     other, _ = build(DetectorSpec("ssd_vgg16", NAMES, size=128), "random", seed=0)
     with pytest.raises(WrongCheckpoint, match=r"at 96 pixels.*this is ssd_vgg16 at 128"):
         train(other, RANDOM, data, settings(2), tmp_path / "run", resume=True)
-    with pytest.raises(Misconfigured, match="--resume goes on"):
+    with pytest.raises(Misconfigured, match="go on with --resume"):
         train(detector, RANDOM, data, settings(2), tmp_path / "run")
     with pytest.raises(Misconfigured, match="no checkpoint to go on from"):
         train(detector, RANDOM, data, settings(2), tmp_path / "other", resume=True)
     values = torch.load(path, weights_only=True)
-    for spoilt, said in (({"format": 9}, "format 9"), ({"model": {}}, "does not hold the weights")):
+    for spoilt, said in (
+        ({"format": "dotstream detector 9"}, "format dotstream detector 9"),
+        ({"model": {}}, "does not hold the weights"),
+    ):
         torch.save({**values, **spoilt}, tmp_path / "spoilt.pt")
         with pytest.raises(WrongCheckpoint, match=said):
             read_checkpoint(tmp_path / "spoilt.pt").detector()
@@ -141,9 +144,3 @@ def test_a_checkpoint_of_another_detector_is_refused(tmp_path: Path) -> None:
 def test_wrong_settings_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured):
         settings(**{"steps": 1, **values})
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    how = TrainSettings(steps=100, warmup=10, learning_rate=1.0)
-    assert how.rate(0) == pytest.approx(0.1) and how.rate(9) > 0.95 and how.rate(50) == pytest.approx(0.5)
-    assert 0 < how.rate(99) < 0.001
