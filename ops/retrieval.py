@@ -81,6 +81,8 @@ class RetrievalReport(Report):
             console.print(line, highlight=False, soft_wrap=True)
         for said, estimate in relations(self.evaluation, self.seed):
             console.print(f"{said}: {estimate}", highlight=False, soft_wrap=True)
+        for name in ("extraction", "distances"):
+            console.print(f"{name}: {self.figures[name].value:.1f} s", highlight=False)
         for name, value in self.conditions.items():
             console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
 
@@ -138,6 +140,7 @@ def report(  # noqa: PLR0917  all that the result rests on
     for name, seen in plots.items():
         figures[f"{name} raw noise separation"] = Figure(seen.raw, "area under curve", limit=1.0)
         figures[f"{name} binary noise separation"] = Figure(seen.binary, "area under curve", limit=1.0)
+    figures["extraction"] = Figure(extraction, "s")
     figures["distances"] = Figure(evaluation.distance_seconds, "s", limit=extraction)
     return RetrievalReport("retrieval", conditions, figures, evaluation, seed)
 

@@ -28,9 +28,9 @@ def main(*, as_json: bool) -> None:
     """Runs the benchmark and prints its report."""
     import torch
 
-    from triton_models.detectors.train import device_of
+    from triton_models.training.loop import device_of
 
-    device = device_of("auto")
+    device = device_of("auto").type
     name = torch.cuda.get_device_name() if device == "cuda" else "none used"
     weights = "RANDOM, except the packaged ssd_mobilenet_v2"
     report = Report(

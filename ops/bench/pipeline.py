@@ -14,7 +14,6 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from dotstream.errors import Unavailable
-from ops.bench._pictures import Ready, distinct, jpegs, ready
+from ops.bench._closed import best_shape, call, closed_loop
+from ops.bench._pictures import distinct, jpegs, ready
 from ops.bench._report import Figure, Report, machine
 from ops.commands.options import say
 from ops.local.stack import LocalStack, local_stack
@@ -37,13 +37,10 @@ from triton_models.client import TritonClient
 
 WINDOWS = 5
 CLOSED_S = 8.0
-TRIAL_S = 2.5
 BURST = 300
 LONE = 40
 IDLE_S = 10.0
 LIMIT_S = 120.0
-SHAPES = ((1, 1), (2, 1), (3, 1), (2, 4), (4, 4), (2, 8))
-"""(threads, pictures in one call) that are tried for the closed loop."""
 
 
 def main(*, as_json: bool) -> None:
@@ -101,11 +98,11 @@ class Bench:
     def run(self) -> Report:
         say("warming up")
         self._burst(60)
-        shape = max(SHAPES, key=lambda tried: self._closed(tried[0], tried[1], TRIAL_S))
+        shape = best_shape(self._client, self._ready)
         windows = []
         spent: dict[str, float] = {}
         for number in range(WINDOWS):
-            closed = self._closed(shape[0], shape[1], CLOSED_S)
+            closed = closed_loop(self._client, self._ready, shape, CLOSED_S)
             before = cpu_by_part(self._stack)
             windows.append(Window(closed, self._burst(BURST)))
             for part, seconds in cpu_by_part(self._stack).items():
@@ -117,7 +114,7 @@ class Bench:
         crops = statistics.mean(len(r.crops) for r in self._ready)
         conditions = machine() | {
             "pictures": f"{len(self._files)} photographs, {crops:.2f} crops each with the whole",
-            "closed loop": f"{shape[0]} threads, {shape[1]} pictures in a call",
+            "closed loop": str(shape),
             "windows": f"{WINDOWS}, interleaved, medians; pipeline bursts of {BURST} pins",
             "lone pins": LONE,
         }
@@ -141,29 +138,6 @@ class Bench:
                 for part, seconds in spent.items()
             },
         )
-
-    def _closed(self, threads: int, together: int, seconds: float) -> float:
-        """Pictures per second of a closed loop."""
-        deadline = time.monotonic() + seconds
-        groups = [self._ready[n : n + together] for n in range(0, len(self._ready) - together + 1, together)]
-
-        def loop(first: int) -> int:
-            done, turn = 0, first
-            while time.monotonic() < deadline:
-                group = groups[turn % len(groups)]
-                self._call(group)
-                done += len(group)
-                turn += threads
-            return done
-
-        started = time.monotonic()
-        with ThreadPoolExecutor(threads) as pool:
-            total = sum(pool.map(loop, range(threads)))
-        return total / (time.monotonic() - started)
-
-    def _call(self, group: Sequence[Ready]) -> None:
-        self._client.detect(np.stack([r.whole for r in group]))
-        self._client.embed(np.concatenate([r.crops for r in group]))
 
     def _publish(self, picture: int) -> str:
         self._number += 1
@@ -195,7 +169,7 @@ class Bench:
         lone, own = [], []
         for number in range(count):
             started = time.monotonic()
-            self._call([self._ready[number % len(self._ready)]])
+            call(self._client, [self._ready[number % len(self._ready)]])
             own.append((time.monotonic() - started) * 1000)
             started = time.monotonic()
             pin_id = self._publish(number)
