@@ -26,16 +26,22 @@ class Corpus:
         folder: empty; the segments' files go there.
         bits: width of the codes.
         segments: how many of `SEGMENT_SLOTS` codes.
+
+    Attributes:
+        folder, spec: of the segments, which have the numbers from 0 on.
+        bits: width of the codes.
+        queries: uint8 [256, bits / 8].
     """
 
     def __init__(self, folder: Path, bits: int, segments: int) -> None:
         random = np.random.default_rng(bits)
         folder.mkdir()
-        spec = SegmentSpec("bench", 0, bits, SEGMENT_SLOTS, bytes(16))
+        self.folder = folder
+        self.spec = SegmentSpec("bench", 0, bits, SEGMENT_SLOTS, bytes(16))
         self.bits = bits
         self._segments: list[Segment] = []
         for number in range(segments):
-            segment = Segment.create(folder, spec, number)
+            segment = Segment.create(folder, self.spec, number)
             segment.codes[:] = np.frombuffer(random.bytes(segment.codes.size), np.uint8).reshape(segment.codes.shape)
             segment.died[:] = np.where(random.random(SEGMENT_SLOTS) < DEAD_SHARE, 5, LIVE)
             drawn = random.random(SEGMENT_SLOTS)

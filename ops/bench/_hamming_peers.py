@@ -15,10 +15,17 @@ from indexer.scan import Codes, Ints
 Search = Callable[[Codes, int], Ints]
 """(queries uint8 [nq, bytes], k) -> int64 [nq, k], distances ascending."""
 _BLOCK_BYTES = (1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 21)
+_VARIANTS = ("hc", "mc")
+_TRIED_SHARE = 8
+"""The best setting is looked for over one in so many of the codes."""
 
 
-def peers(codes: Codes) -> dict[str, Search]:
+def peers(codes: Codes, queries: Codes) -> dict[str, Search]:
     """Each by its name, over the same codes.
+
+    Args:
+        codes: uint8 [n, bytes].
+        queries: uint8 [nq, bytes]: what faiss is set for at its best.
 
     Raises:
         Misconfigured: one of them is not installed.
@@ -31,7 +38,7 @@ def peers(codes: Codes) -> dict[str, Search]:
     faiss.omp_set_num_threads(1)
     return {
         "faiss IndexBinaryFlat": _faiss_flat(faiss, codes),
-        "faiss, best block": _faiss_best(faiss, codes),
+        "faiss, best setting": _faiss_best(faiss, codes, queries),
         "usearch exact": _usearch(codes),
     }
 
@@ -49,23 +56,28 @@ def _faiss_flat(faiss: Any, codes: Codes) -> Search:
     return search
 
 
-def _faiss_best(faiss: Any, codes: Codes) -> Search:
-    """Faiss's kernel over the codes where they lie, with the block size that is fastest here for 16 queries."""
+def _faiss_best(faiss: Any, codes: Codes, queries: Codes) -> Search:
+    """Faiss's kernels over the codes where they lie: of heap and counters, and of block sizes, what is fastest here."""
 
-    def blocked(block: int) -> Search:
-        def search(queries: Codes, k: int) -> Ints:
-            faiss.cvar.hamming_batch_size = block
-            distances: Ints = faiss.knn_hamming(queries, codes, k, variant="hc")[0].astype(np.int64)
-            return distances
+    def setting(variant: str, block: int) -> Callable[[Codes], Search]:
+        def over(codes: Codes) -> Search:
+            def search(queries: Codes, k: int) -> Ints:
+                faiss.cvar.hamming_batch_size = block
+                distances: Ints = faiss.knn_hamming(queries, codes, k, variant=variant)[0].astype(np.int64)
+                return distances
 
-        return search
+            return search
 
-    def trial(search: Search) -> float:
-        started = time.perf_counter()
-        search(codes[:16], 10)
-        return time.perf_counter() - started
+        return over
 
-    return min((blocked(size // codes.shape[1]) for size in _BLOCK_BYTES), key=trial)
+    def trial(setting: Callable[[Codes], Search]) -> float:
+        search = setting(codes[: len(codes) // _TRIED_SHARE])
+        started = time.process_time()
+        search(queries, 10)
+        return time.process_time() - started
+
+    settings = [setting(variant, size // codes.shape[1]) for variant in _VARIANTS for size in _BLOCK_BYTES]
+    return min(settings, key=trial)(codes)
 
 
 def _usearch(codes: Codes) -> Search:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dotstream.clock import SystemClock
 from indexer.answers import Query
 from indexer.arbitration import Logged
+from indexer.crew import ALONE, Crew
 from indexer.records_pb2 import Box, Code, DetectedObject, ObjectRecord
 from indexer.shard import Shard
 
@@ -83,20 +84,55 @@ def open_shard(generation: Path, partition: int = 0) -> Shard:
 
 
 class Ours:
-    """A shard as a store of codes, to stand beside the peers of `ops.bench._index_peers`: a pin for each code."""
+    """A shard as a store of codes, to stand beside the peers of `ops.bench._index_peers`.
 
-    def __init__(self, folder: Path, width: int) -> None:
+    Args:
+        folder: empty.
+        width: bytes of a code.
+        codes_a_pin: up to `CODES`, the whole picture's first.
+        threads: that share one search.
+    """
+
+    def __init__(self, folder: Path, width: int, codes_a_pin: int = 1, threads: int = 1) -> None:
         assert width * 8 == BITS  # noqa: S101  the shard's width is the benchmark's
         self._shard = open_shard(folder / GENERATION)
-        self._count = 0
+        self._crew = Crew(threads)
+        self._codes_a_pin = codes_a_pin
+        self._first = [0]
 
-    def add(self, codes: Codes) -> None:
-        """Appends uint8 [n, bytes]; durable when it returns."""
-        numbers = range(self._count, self._count + len(codes))
-        self._shard.apply([_logged(n, n, 1, code[None]) for n, code in zip(numbers, codes, strict=True)])
-        self._shard.sync()
-        self._count += len(codes)
+    def rows(self, codes: Codes) -> list[Logged]:
+        """Decoded records with these codes, uint8 [n, bytes]."""
+        rows = []
+        for at in range(0, len(codes), self._codes_a_pin):
+            some = codes[at : at + self._codes_a_pin]
+            pin = len(self._first) - 1
+            rows.append(_logged(pin, pin, 1, some))
+            self._first.append(self._first[-1] + len(some))
+        return rows
+
+    def add(self, rows: list[Logged], *, durable: bool = True) -> None:
+        """Applies records; without waiting for the disk they are durable with the next group sync."""
+        self._shard.apply(rows)
+        if durable:
+            self._shard.sync()
 
     def nearest(self, code: Codes, k: int) -> list[int]:
         """Numbers of the k nearest to uint8 [bytes]."""
-        return [int(hit.pin_id.removeprefix("pin-")) for hit in self._shard.search(Query(code.tobytes(), k)).hits]
+        return self._nearest(code, k, self._crew)
+
+    def nearest_alone(self, code: Codes, k: int) -> list[int]:
+        """The same on one thread."""
+        return self._nearest(code, k, ALONE)
+
+    def close(self) -> None:
+        """Closes the shard."""
+        self._crew.close()
+        self._shard.close()
+
+    def _nearest(self, code: Codes, k: int, crew: Crew) -> list[int]:
+        hits = self._shard.search_many([Query(code.tobytes(), k)], crew)[0].hits
+        return [self._first[int(hit.pin_id.removeprefix("pin-"))] + _nth(hit.object_index) for hit in hits]
+
+
+def _nth(object_index: int | None) -> int:
+    return 0 if object_index is None else object_index + 1

@@ -179,7 +179,7 @@ def _peers(folder: Path, count: int) -> dict[str, Figure]:
         peer = make(home, BITS // 8)
         begun = time.perf_counter()
         for at in range(0, count, PEER_BATCH):
-            peer.add(codes[at : min(at + PEER_BATCH, count)])
+            peer.add(peer.rows(codes[at : min(at + PEER_BATCH, count)]))
         figures[f"{name}, durable appends"] = Figure(count / (time.perf_counter() - begun), "codes/s")
         asked: list[float] = []
         for n in range(PEER_QUERIES):
@@ -191,7 +191,7 @@ def _peers(folder: Path, count: int) -> dict[str, Figure]:
         visible: list[float] = []
         for n in range(count, count + APPENDED):
             begun = time.perf_counter()
-            peer.add(codes[n : n + 1])
+            peer.add(peer.rows(codes[n : n + 1]))
             while n not in peer.nearest(codes[n], 1):
                 pass
             visible.append((time.perf_counter() - begun) * 1000)

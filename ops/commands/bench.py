@@ -1,6 +1,6 @@
 """`dotstream bench NAME`: run one benchmark; each is a module of ops/bench/ with `main(as_json=…)`.
 
-A benchmark that draws takes `plot` too.
+A benchmark that draws takes `plot` too, and one that has a shorter form `short`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ def bench(
     name: Annotated[str, typer.Argument(help="Which benchmark; an unknown name lists them.")],
     as_json: Json = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG file.")] = None,
+    short: Annotated[bool, typer.Option("--short", help="Measure less, for a look.")] = False,
 ) -> None:
     """Run a benchmark and print its figures with their conditions."""
     names = _names()
     if name not in names:
         raise Misconfigured(f"no benchmark {name!r}; there are: {', '.join(names) or 'none'}")
     main = importlib.import_module(f"ops.bench.{name}").main
-    draws = "plot" in inspect.signature(main).parameters
-    if plot is not None and not draws:
+    takes = inspect.signature(main).parameters
+    if plot is not None and "plot" not in takes:
         raise Misconfigured(f"the benchmark {name!r} draws nothing; leave --plot out")
-    main(as_json=as_json, **({"plot": plot} if draws else {}))
+    if short and "short" not in takes:
+        raise Misconfigured(f"the benchmark {name!r} has no shorter form; leave --short out")
+    given = {"plot": plot, "short": short}
+    main(as_json=as_json, **{option: value for option, value in given.items() if option in takes})
 
 
 def _names() -> list[str]:
