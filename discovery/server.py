@@ -41,7 +41,7 @@ def server(app: FastAPI, host: str, port: int) -> Server:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
-        timeout_keep_alive=30,
+        timeout_keep_alive=75,
         limit_concurrency=1000,
         h11_max_incomplete_event_size=65_536,
     )

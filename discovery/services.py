@@ -50,7 +50,7 @@ class Limits:
     scan_s: float = 2.0
     read_s: float = 3.0
     search_threads: int = 4
-    search_waiting: int = 64
+    search_waiting: int = 256
     indexed_wait_s: float = 2.0
     event_clients: int = 200
     heartbeat_s: float = 15.0

@@ -60,7 +60,7 @@ class Workroom:
             return await asyncio.wait_for(asyncio.wrap_future(future), limit_s)
         except TimeoutError:
             if future.done() and not future.cancelled():
-                raise
+                return future.result()  # it ended while its time was found to be over, or the error is its own
             raise TooSlow from None
 
     def close(self) -> None:

@@ -170,8 +170,8 @@ class Context:
             raise Problem("too-many-requests", "this address asks too often", retry_after_s=max(1, round(wait)))
 
 
-def context_of(request: Request) -> Context:
-    """The context of the app that a request came to."""
+async def context_of(request: Request) -> Context:
+    """The context of the app that a request came to. A coroutine, as others are called on a thread of their own."""
     context: Context = request.app.state.context
     return context
 

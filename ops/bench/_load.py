@@ -6,6 +6,7 @@ One thread for each connection, plain http.client: on two cores a heavier client
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 from collections import Counter
@@ -28,18 +29,15 @@ class Ask:
 
 @dataclass
 class Answers:
-    """What came of a load: milliseconds of each request from its appointed time, and how many had which status.
+    """What came of a load.
 
-    Status 0: no answer.
+    Attributes:
+        times: milliseconds of each request from its appointed time.
+        failures: answers that were not 2xx, by status and type of problem, and requests without one, by error.
     """
 
     times: list[float] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def errors(self) -> int:
-        """Answers that were not 2xx, and requests without one."""
-        return sum(n for status, n in self.statuses.items() if not 200 <= status < 300)
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 def load(address: str, ask_of: Callable[[int], Ask], *, rate: float, seconds: float, connections: int) -> Answers:
@@ -68,11 +66,12 @@ def load(address: str, ask_of: Callable[[int], Ask], *, rate: float, seconds: fl
                 return
             appointed = begun + number / rate
             time.sleep(max(0.0, appointed - time.monotonic()))
-            status = _status(connection, ask_of(number))
+            failure = _failure(connection, ask_of(number))
             took = (time.monotonic() - appointed) * 1000
             with lock:
                 found.times.append(took)
-                found.statuses[status] += 1
+                if failure:
+                    found.failures[failure] += 1
 
     threads = [threading.Thread(target=work) for _ in range(connections)]
     for thread in threads:
@@ -82,12 +81,16 @@ def load(address: str, ask_of: Callable[[int], Ask], *, rate: float, seconds: fl
     return found
 
 
-def _status(connection: http.client.HTTPConnection, ask: Ask) -> int:
+def _failure(connection: http.client.HTTPConnection, ask: Ask) -> str:
+    """Asks, and says what was wrong with the answer; empty for nothing."""
     try:
         connection.request(ask.method, ask.path, ask.body, dict(ask.headers))
         response = connection.getresponse()
-        response.read()
-    except (OSError, http.client.HTTPException):
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
         connection.close()
-        return 0
-    return response.status
+        return f"no answer: {type(error).__name__}"
+    if 200 <= response.status < 300:
+        return ""
+    problem = json.loads(body).get("type", "") if response.headers.get_content_subtype() == "problem+json" else ""
+    return f"{response.status} {problem}".strip()

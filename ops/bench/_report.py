@@ -60,3 +60,8 @@ def machine() -> dict[str, Any]:
             model = line.partition(":")[2].strip()
             break
     return {"cores": os.cpu_count(), "cpu": model, "python": platform.python_version(), "gpu": "none used"}
+
+
+def neighbours() -> dict[str, Any]:
+    """The condition that tells a shared machine from a quiet one; to be asked for before anything is started."""
+    return {"load average before": round(os.getloadavg()[0], 1)}

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
@@ -32,7 +33,7 @@ from ops.bench import _api_index as index
 from ops.bench import _api_saves as saves
 from ops.bench._load import Answers, Ask, load
 from ops.bench._pictures import distinct, jpegs
-from ops.bench._report import Figure, Report, machine
+from ops.bench._report import Figure, Report, machine, neighbours
 from ops.commands.options import say
 from ops.private_index import GENERATION, PARTITIONS, Writer, private_settings, private_triton
 
@@ -51,6 +52,7 @@ BOUNDARY = "dotstream-bench"
 
 def main(*, as_json: bool) -> None:
     """Runs the benchmark and prints its report."""
+    shared = neighbours()
     with tempfile.TemporaryDirectory(prefix="dotstream-bench-") as folder, ExitStack() as owned:
         data = Path(folder)
         triton = owned.enter_context(private_triton(data))
@@ -60,7 +62,9 @@ def main(*, as_json: bool) -> None:
         pins = _received(ingest)
         served = _child(_serve, data, triton, files, owned)
         address = _received(served)
-        _Run(address, pins, files, ingest).report().show(as_json=as_json)
+        report = _Run(address, pins, files, ingest).report()
+        report.conditions |= shared
+        report.show(as_json=as_json)
 
 
 def _child(
@@ -96,12 +100,12 @@ class _Run:
         alone = self._fresh(ALONE_S)
         self._ingest.send("go")
         figures: dict[str, Figure] = {}
-        errors = 0
+        failures: Counter[str] = Counter()
         for name, ask_of, rate, percent, limit in self._routes():
             say(f"{name}: {rate:g}/s for {SECONDS:g} s")
             load(self._address, ask_of, rate=rate, seconds=2, connections=4)
             answers = load(self._address, ask_of, rate=rate, seconds=SECONDS, connections=8)
-            errors += answers.errors
+            failures += answers.failures
             figures[f"{name} p50"] = Figure(_share(answers, 50), "ms")
             figures[f"{name} p{percent}"] = Figure(_share(answers, percent), "ms", limit=limit)
         self._ingest.send("stop")
@@ -109,9 +113,11 @@ class _Run:
         say(f"{CLIENTS} clients for {CLIENT_S:g} s")
         before = self._memory()
         fresh, answers = self._crowd()
+        failures += answers.failures
         figures |= {
             f"{CLIENTS} clients p99": Figure(_share(answers, 99), "ms"),
-            f"{CLIENTS} clients, errors": Figure(answers.errors + errors, "answers", limit=0),
+            f"{CLIENTS} clients, errors": Figure(answers.failures.total(), "answers", limit=0),
+            "errors of all loads": Figure(failures.total(), "answers", limit=0),
             f"{CLIENTS} clients, growth of memory": Figure((self._memory() - before) / 2**20, "MiB"),
             "freshness alone p99": Figure(float(np.percentile(alone, 99)), "ms"),
             "freshness under clients p99": Figure(
@@ -125,6 +131,7 @@ class _Run:
             "load": f"open loop, {SECONDS:g} s each at the stated rate, 8 connections",
             "clients": f"{CLIENTS} connections, {CLIENT_RATE:g} requests/s together for {CLIENT_S:g} s: "
             "half dots, a quarter pins, a quarter Flashlight by object",
+            "errors": ", ".join(f"{name}: {n}" for name, n in failures.most_common()) or "none",
         }
         return Report("api", conditions, figures)
 

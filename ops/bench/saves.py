@@ -25,7 +25,7 @@ from confluent_kafka import Consumer, TopicPartition
 from dotstream.errors import Unavailable
 from indexer.cooccurrence import BOARDS, PINS, CoOccurrence
 from indexer.keyed_reader import KeyedReader
-from ops.bench._report import Figure, Report, machine
+from ops.bench._report import Figure, Report, machine, neighbours
 from ops.commands.options import say
 from ops.local import kafka
 from ops.local.process import last_line, spawn
@@ -48,6 +48,7 @@ _NAMES = TopicNames()
 
 def main(*, as_json: bool) -> None:
     """Runs the benchmark and prints its report."""
+    shared = neighbours()
     with tempfile.TemporaryDirectory(prefix="dotstream-bench-") as folder:
         jars = kafka.ensure_jars(load(None, {"data": Path(folder)}).settings.cache_folder, say)
         broker = kafka.start(jars, Path(folder) / "kafka")
@@ -55,7 +56,9 @@ def main(*, as_json: bool) -> None:
             broker.wait_ready(60)
             overrides = {"data": Path(folder), "kafka.bootstrap": broker.bootstrap}
             settings = load(None, overrides).settings
-            _measure(settings, broker.connection).show(as_json=as_json)
+            report = _measure(settings, broker.connection)
+            report.conditions |= shared
+            report.show(as_json=as_json)
         finally:
             broker.kill()
 

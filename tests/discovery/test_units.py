@@ -130,6 +130,39 @@ def test_a_full_workroom_says_so_and_a_slow_piece_is_given_up() -> None:
     assert room.held == 0
 
 
+def test_what_ends_while_its_time_is_found_to_be_over_is_answered() -> None:
+    """A loop that comes late to the limit of a piece of work, which ends before the loop turns to it again."""
+    gate, never = threading.Event(), threading.Event()
+    room = Workroom("test", threads=1, waiting=0)
+    limit_s = 0.01
+
+    def work() -> int:
+        gate.wait()
+        return 7
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        piece = asyncio.create_task(room.run(work, limit_s))
+        await asyncio.sleep(0)
+
+        def end() -> None:
+            gate.set()
+            while room.held:
+                never.wait(0.001)
+
+        loop.call_later(2 * limit_s, end)
+        late = loop.time() + 3 * limit_s
+        while loop.time() < late:
+            never.wait(0.001)
+        return await piece
+
+    try:
+        assert asyncio.run(main()) == 7
+    finally:
+        gate.set()
+        room.close()
+
+
 def test_readers_get_what_comes_after_them_and_late_ones_are_told_to_load_anew() -> None:
     async def main() -> None:
         feed = Feed("boot", size=3, clients=2)

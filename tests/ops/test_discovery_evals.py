@@ -88,7 +88,7 @@ def test_an_evaluation_prints_the_contracts_object(tmp_path: Path, exported_repo
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Answers at once; every fifth question is a 503."""
+    """Answers at once; every fifth question is a problem."""
 
     protocol_version = "HTTP/1.1"
     asked = 0
@@ -96,9 +96,13 @@ class Slow(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).asked += 1
-        self.send_response(503 if type(self).asked % 5 == 0 else 200)
-        self.send_header("Content-Length", "0")
+        bad = type(self).asked % 5 == 0
+        body = b'{"type": "/problems/busy"}' if bad else b""
+        self.send_response(503 if bad else 200)
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None: ...
 
@@ -114,6 +118,7 @@ def test_a_load_keeps_its_rate_and_counts_errors() -> None:
         server.shutdown()
         thread.join()
         server.server_close()
-    assert len(found.times) == sum(found.statuses.values()) == 20
-    assert found.errors == 4
-    assert load("http://127.0.0.1:9", lambda _: Ask("GET", "/"), rate=20, seconds=0.1, connections=1).errors == 2
+    assert len(found.times) == 20
+    assert found.failures == {"503 /problems/busy": 4}
+    refused = load("http://127.0.0.1:9", lambda _: Ask("GET", "/"), rate=20, seconds=0.1, connections=1)
+    assert refused.failures == {"no answer: ConnectionRefusedError": 2}
