@@ -41,7 +41,7 @@ from indexer.reader import IndexReader
 from indexer.records import SHA256_BYTES
 from indexer.records_pb2 import Box as BoxMessage
 from indexer.records_pb2 import DetectedObject, ObjectRecord
-from producers.events import check_engagement
+from producers.events import TAKEDOWN_VERSION, check_engagement
 from producers.events_pb2 import EngagementEvent
 
 log = logging.getLogger(__name__)
@@ -229,7 +229,11 @@ class CropsJob:
     def _looked(self, state: KeyedState, pin_id: str) -> Output | None:
         """The record of one pin with the boxes that it lacks, or None."""
         entry = self._reader.pin(pin_id)
-        if entry is None or entry.record.deleted or self._is_under_way(entry.record):
+        if entry is None or self._is_under_way(entry.record):
+            return None
+        if entry.record.deleted:
+            if entry.record.version == TAKEDOWN_VERSION:
+                self._forget(state, pin_id)
             return None
         votes = unpack(state.database.get("votes", pin_id.encode()))
         since = self._since(state, entry.record)
@@ -247,6 +251,13 @@ class CropsJob:
         self._sent[pin_id] = (entry.record.version, entry.record.revision + 1, deadline)
         self._metrics.crop_objects("added", len(boxes))
         return output
+
+    def _forget(self, state: KeyedState, pin_id: str) -> None:
+        """Lets go of all that is known of a pin that was taken down, which never comes back."""
+        batch = state.database.batch()
+        for family in ("votes", "ripe", "pictures"):
+            batch.delete(family, pin_id.encode())
+        state.database.write(batch)
 
     def _is_under_way(self, record: ObjectRecord) -> bool:
         """Whether a record was sent that the index has still to apply."""

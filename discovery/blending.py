@@ -8,12 +8,16 @@
 A ratio is a raw weight's share of those that run and found something. Each place of the answer goes to the source that
 is furthest behind its ratio, and within it to the candidate of the greatest marginal relevance,
 
-    MMR(i) = RELEVANCE * (1 - rank(i) / n) - (1 - RELEVANCE) * max over chosen j of likeness(i, j)
+    MMR(i) = rank * (1 - rank(i) / n) - likeness * max over chosen j of likeness(i, j) + agreement * A(i) + news * N(i)
     likeness = max(0, 2 * similarity of the whole pictures' codes - 1)
+    A(i)     = the greatest confidence(a) of the annotations a that pin i carries                      0..1
+    N(i)     = sum over them of confidence(a) / 2^(chosen pins that carry a), over sum of confidence   0..1
 
-so that near-copies of what is chosen already come late; those within the near-duplicate limit never come, and are named
-by the one that they copy. Weights and limits are ours: the paper says that ratios follow the query and that annotation
-search is left out at low confidence.
+with the weights of `Choice` and the query's annotations as understanding.py guesses them. So a pin that is about what
+the picture is about comes before one that only looks like it, what is not shown yet before what is (as in xQuAD:
+Santos, Macdonald and Ounis, 2010), and near-copies of what is chosen already late; those within the near-duplicate
+limit never come, and are named by the one that they copy. Weights and limits are ours: the paper says that ratios
+follow the query and that annotation search is left out at low confidence.
 """
 
 from __future__ import annotations
@@ -26,13 +30,29 @@ import numpy as np
 import numpy.typing as npt
 
 from discovery.rerank import DUPLICATES_NAMED, Ranked, differing_bits, whole_codes
-from discovery.understanding import Understanding
+from discovery.understanding import Guess, Understanding
 
 Source = Literal["visual", "semantic", "scenes"]
 SOURCES: tuple[Source, ...] = ("visual", "semantic", "scenes")
 SEMANTIC_MIN = 0.25
 OBJECT_MIN = 0.5
-RELEVANCE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How much each part of the marginal relevance counts; chosen on validation scenes (docs/results/discovery.md).
+
+    Attributes:
+        rank: the candidate's place in its source.
+        likeness: to what is chosen already.
+        agreement: with what the picture is about.
+        news: of what it is about, as far as that is not shown yet.
+    """
+
+    rank: float = 0.7
+    likeness: float = 0.3
+    agreement: float = 1.0
+    news: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +107,20 @@ class _Candidate:
     ranked: Ranked
     relevance: float
     code: npt.NDArray[np.uint8]
+    about: tuple[str, ...]
+    agreement: float
     likeness: float = 0.0
     copies: list[str] = field(default_factory=list)
 
 
 def blend(
-    found: Mapping[Source, Sequence[Ranked]], shares: Mapping[Source, float], k: int, near_duplicate: float
+    found: Mapping[Source, Sequence[Ranked]],
+    shares: Mapping[Source, float],
+    k: int,
+    *,
+    near_duplicate: float,
+    guesses: Sequence[Guess] = (),
+    choice: Choice | None = None,
 ) -> list[Blended]:
     """The k results of the sources, in their ratios, each pin once and no two near-copies.
 
@@ -101,26 +129,48 @@ def blend(
         shares: source -> ratio, from `ratios`.
         k: at most so many.
         near_duplicate: share of the bits in which whole pictures differ at most to be near-copies.
+        guesses: what the query is about.
+        choice: weights within a source.
     """
-    waiting = {source: _candidates(found.get(source, ())) for source in SOURCES}
+    choice = choice or Choice()
+    left = {guess.annotation: guess.confidence for guess in guesses}
+    total = sum(left.values()) or 1.0
+    waiting = {source: _candidates(found.get(source, ()), dict(left)) for source in SOURCES}
+
+    def marginal(one: _Candidate) -> tuple[float, int, str]:
+        news = sum(left[name] for name in one.about) / total
+        alike = choice.rank * one.relevance - choice.likeness * one.likeness
+        return (
+            alike + choice.agreement * one.agreement + choice.news * news,
+            -one.ranked.hit.distance,
+            one.ranked.hit.pin_id,
+        )
+
     taken = dict.fromkeys(SOURCES, 0)
     chosen: list[tuple[_Candidate, Source]] = []
     while len(chosen) < k and any(waiting[source] for source in SOURCES if shares.get(source)):
         source = _due(waiting, shares, taken, len(chosen) + 1)
-        best = max(waiting[source], key=lambda one: (_marginal(one), -one.ranked.hit.distance, one.ranked.hit.pin_id))
+        best = max(waiting[source], key=marginal)
         chosen.append((best, source))
         taken[source] += 1
+        for name in best.about:
+            left[name] /= 2
         for each in SOURCES:
             waiting[each] = _left(waiting[each], best, near_duplicate)
     return [Blended(_with_copies(one), source) for one, source in chosen]
 
 
-def _candidates(results: Sequence[Ranked]) -> list[_Candidate]:
+def _candidates(results: Sequence[Ranked], confidence: Mapping[str, float]) -> list[_Candidate]:
     if not results:
         return []
     codes = whole_codes([one.hit.record for one in results])
-    n = len(results)
-    return [_Candidate(one, 1 - rank / n, code) for rank, (one, code) in enumerate(zip(results, codes, strict=True))]
+    candidates: list[_Candidate] = []
+    for rank, (one, code) in enumerate(zip(results, codes, strict=True)):
+        carried = set(one.hit.record.annotations)
+        about = tuple(name for name in confidence if name in carried)
+        agreement = max((confidence[name] for name in about), default=0.0)
+        candidates.append(_Candidate(one, 1 - rank / len(results), code, about, agreement))
+    return candidates
 
 
 def _due(
@@ -132,10 +182,6 @@ def _due(
     """The source that is furthest behind its ratio; ties in the order of `SOURCES`."""
     able = [source for source in SOURCES if waiting[source] and shares.get(source)]
     return max(able, key=lambda source: shares[source] * place - taken[source])
-
-
-def _marginal(one: _Candidate) -> float:
-    return RELEVANCE * one.relevance - (1 - RELEVANCE) * one.likeness
 
 
 def _left(waiting: Sequence[_Candidate], chosen: _Candidate, near_duplicate: float) -> list[_Candidate]:

@@ -42,19 +42,17 @@ def attached(index: Index, tags: Tags, subject: Subject, filters: Filters) -> li
     record, code = subject.record, subject.code
     if record is None or code is None:
         return []
-    found: dict[str, Hit] = {}
-    for tag in tags.of(record.pin_id):
+    tagged = dict.fromkeys(tag.product_pin_id for tag in tags.of(record.pin_id) if _belongs(tag, subject))
+    found: list[Hit] = []
+    for entry in index.pins([pin_id for pin_id in tagged if pin_id != record.pin_id]):
         if len(found) == MAX_PRODUCTS:
             break
-        if tag.product_pin_id in found or not _belongs(tag, subject):
-            continue
-        entry = index.pin(tag.product_pin_id)
-        if entry is None or entry.record.deleted or tag.product_pin_id == record.pin_id:
+        if entry is None or entry.record.deleted:
             continue
         hit = _product(entry.record, code, filters.label)
         if hit is not None and _is_wanted(hit, filters):
-            found[hit.pin_id] = hit
-    return sorted(found.values(), key=lambda hit: (hit.distance, hit.pin_id))
+            found.append(hit)
+    return sorted(found, key=lambda hit: (hit.distance, hit.pin_id))
 
 
 def _belongs(tag: Tagged, subject: Subject) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from discovery import blending
-from discovery.blending import Blended, Plan, Source
+from discovery.blending import Blended, Choice, Plan, Source
 from discovery.candidates import nearest_pins
 from discovery.crops import Crops
 from discovery.filters import Filters
@@ -83,6 +83,7 @@ class Lens:
         weights: `near_duplicate` is taken from them.
         limit_s: for all sources together; one that would begin later is left out.
         plan: which sources run, and with what raw weight.
+        choice: how results are chosen within a source.
         timed: a context manager for a stage's time: look, scan, words, blend.
     """
 
@@ -94,6 +95,7 @@ class Lens:
         weights: Weights | None = None,
         limit_s: float = 2.0,
         plan: Callable[[Understanding], Sequence[Plan]] = blending.plan,
+        choice: Choice | None = None,
         timed: Callable[[str], AbstractContextManager[object]] = untimed,
     ) -> None:
         self._index = index
@@ -101,6 +103,7 @@ class Lens:
         self._weights = weights or Weights()
         self._limit_s = limit_s
         self._plan = plan
+        self._choice = choice
         self._timed = timed
 
     def ask(self, picture: bytes, k: int, filters: Filters) -> LensAnswer:
@@ -118,7 +121,8 @@ class Lens:
         found, troubles = self._gather(plans, known, 3 * k, filters, deadline=deadline)
         shares = blending.ratios(plans, found)
         with self._timed("blend"):
-            results = blending.blend(found, shares, k, self._weights.near_duplicate)
+            near, guesses = self._weights.near_duplicate, known.annotations
+            results = blending.blend(found, shares, k, near_duplicate=near, guesses=guesses, choice=self._choice)
         sources = [_used(each, shares[each.source], found, troubles) for each in plans]
         return LensAnswer(results, known, sources, watermark, bool(troubles))
 

@@ -1,23 +1,26 @@
 """`dotstream eval lens`: whether photographs are understood, and what blending adds.
 
 Every fifth scene is a photograph that is not indexed; the others are. Annotations are right when they are labels of the
-photograph. The ablation answers each photograph by one source alone, by equal ratios, and as Lens does:
+photograph. The ablation answers each photograph by one source alone, by equal ratios, and by Lens's; both of these also
+by rank, without looking at what the photograph is about when results are chosen within a source:
 
     relevant    a result's scene holds a label of the photograph
     covered     share of the photograph's labels that the first ten results hold
     likeness    mean over pairs of results of max(0, 2 * similarity - 1) of their whole pictures: less is more diverse
+    gain        a difference of two ways on the same photographs, whose interval is that of the pairs
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from discovery import blending
-from discovery.blending import SOURCES, Plan
+from discovery.blending import SOURCES, Choice, Plan
 from discovery.filters import Filters
 from discovery.lens import Lens, LensAnswer
 from discovery.rerank import whole_codes
@@ -31,6 +34,7 @@ from ops.evals.scenes import Scene, read_scenes
 
 EVERY = 5
 K = 10
+PLAIN = "equal ratios by rank"
 BANDS = ((0.0, 0.3), (0.3, 0.6), (0.6, 1.01))
 
 
@@ -47,10 +51,11 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
     kept = [scene for at, scene in enumerate(scenes) if at % EVERY]
     figures: dict[str, Figure] = {}
     spread: dict[str, str] = {}
+    measured: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
     with indexed(kept) as here:
         base = float(np.mean([[bool(p.labels & s.labels) for s in kept] for p in photographs]))
-        for name, plan in _plans().items():
-            lens = Lens(here.reader, here.crops, plan=plan, limit_s=60.0)
+        for name, (plan, choice) in _ways().items():
+            lens = Lens(here.reader, here.crops, plan=plan, choice=choice, limit_s=60.0)
             answers = [lens.ask(photograph.path.read_bytes(), K, Filters()) for photograph in photographs]
             if name == "Lens":
                 understood, of_guesses = _understanding(answers, photographs)
@@ -62,15 +67,28 @@ def run(data: Path, split: str, *, most: int, queries: int, seed: int) -> Report
             figures[f"covered, {name}"] = mean(covered, "share of labels")
             figures[f"likeness, {name}"] = mean([_likeness(answer) for answer in answers], "0..1, less is diverse")
             spread |= {f"relevant, {name}": interval(relevant), f"covered, {name}": interval(covered)}
+            for word, values in (("relevant", relevant), ("covered", covered)):
+                measured[word, name] = np.array(values)
+        for word, other in itertools.product(("relevant", "covered"), (PLAIN, "equal ratios")):
+            gains = (measured[word, "Lens"] - measured[word, other]).tolist()
+            figures[f"{word}, gain of Lens over {other}"] = mean(gains, "share")
+            spread[f"{word}, gain of Lens over {other}"] = interval(gains)
     about = conditions(data, split, scenes, len(photographs), seed)
     return Report("lens", about | {"indexed": len(kept), "intervals": spread}, figures)
 
 
-def _plans() -> dict[str, Callable[[Understanding], Sequence[Plan]]]:
+def _ways() -> dict[str, tuple[Callable[[Understanding], Sequence[Plan]], Choice]]:
     def only(*wanted: str) -> Callable[[Understanding], Sequence[Plan]]:
         return lambda _: [Plan(source, float(source in wanted), "ablation") for source in SOURCES]
 
-    return {source: only(source) for source in SOURCES} | {"equal ratios": only(*SOURCES), "Lens": blending.plan}
+    by_rank, as_lens = Choice(agreement=0.0, news=0.0), Choice()
+    alone = {source: (only(source), by_rank) for source in SOURCES}
+    return alone | {
+        PLAIN: (only(*SOURCES), by_rank),
+        "Lens's ratios by rank": (blending.plan, by_rank),
+        "equal ratios": (only(*SOURCES), as_lens),
+        "Lens": (blending.plan, as_lens),
+    }
 
 
 def _understanding(
@@ -126,5 +144,5 @@ def _likeness(answer: LensAnswer) -> float:
         return 0.0
     codes = whole_codes([one.ranked.hit.record for one in answer.results])
     bits = codes.shape[1] * 8
-    apart = [int(np.bitwise_count(one ^ other).sum()) for one, other in combinations(codes, 2)]
+    apart = [int(np.bitwise_count(one ^ other).sum()) for one, other in itertools.combinations(codes, 2)]
     return float(np.mean([max(0.0, 1 - 2 * distance / bits) for distance in apart]))

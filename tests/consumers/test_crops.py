@@ -24,6 +24,7 @@ from dotstream.errors import Poison, Retryable
 from indexer.keyed_state import KeyedState
 from indexer.records import delete_record
 from indexer.records_pb2 import DetectedObject, ObjectRecord
+from producers.events import TAKEDOWN_VERSION
 from producers.events_pb2 import EngagementEvent, EventBox
 from tests.consumers.dots_place import BITS, FEATURE, Place, record_of
 from tests.support.memory_log import MemoryCluster, MemoryLog
@@ -137,6 +138,14 @@ class Stage:
         assert entry is not None
         return [item for item in entry.record.objects if item.source == DetectedObject.SOURCE_CROPS]
 
+    def kept(self) -> set[bytes]:
+        """The pins of which the state says anything."""
+        found: set[bytes] = set()
+        for family in crop_store("g1").families:
+            with self.states[-1].database.scan(family) as rows:
+                found |= {key for key, _ in rows}
+        return found
+
     def close(self) -> None:
         for state in self.states:
             state.abandon()
@@ -225,6 +234,16 @@ def test_a_deleted_pin_gets_nothing(stage: Stage) -> None:
     stage.crop("ann", "bob", "cyd")
     stage.run()
     assert stage.published() == []
+
+
+def test_nothing_is_kept_of_a_pin_that_was_taken_down(stage: Stage) -> None:
+    stage.index(record_of("pin"))
+    stage.crop("ann", "bob", "cyd")
+    stage.run()
+    assert stage.kept() == {b"pin"}
+    stage.place.log(delete_record("pin", TAKEDOWN_VERSION, "g1", 1))
+    stage.run()
+    assert stage.kept() == set()
 
 
 def test_while_the_index_has_not_applied_a_record_no_other_is_published(stage: Stage) -> None:

@@ -139,7 +139,7 @@ def test_pins_and_dots_are_told_as_they_arrive(stage: Stage) -> None:
             assert response.headers["content-type"].startswith("text/event-stream")
             stream = events(response)
             kind, hello, _ = next(stream)
-            assert (kind, hello) == ("hello", {"generation": "g1", "pins": 0})
+            assert (kind, hello) == ("hello", {"generation": "g1", "pins": 0, "takes_reports": True})
             record = stage.pin("a", patch("red"))
             kind, card, _ = next(stream)
             assert (kind, card["pin"]["pin_id"], "dots" in card) == ("pin", "a", False)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discovery import blending
-from discovery.blending import RELEVANCE, SOURCES, Source
+from discovery.blending import SOURCES, Choice, Source
 from discovery.ports import Sight
 from discovery.rerank import Ranked
-from discovery.understanding import FLOOR, PRIOR, understand
+from discovery.understanding import FLOOR, PRIOR, Guess, understand
 from dotstream.errors import Retryable
 from indexer.errors import LeaseExpired, SearchTimeout
 from indexer.records_pb2 import Code, ObjectRecord
@@ -171,9 +171,12 @@ def apart(one: Found, other: Found) -> int:
     return (int.from_bytes(one.record.codes[0].bits) ^ int.from_bytes(other.record.codes[0].bits)).bit_count()
 
 
-pins = st.lists(st.binary(min_size=8, max_size=8), min_size=1, max_size=14).map(
-    lambda codes: [hit(number, code) for number, code in enumerate(codes)]
+words = st.lists(st.sampled_from(["sofa", "lamp", "rug", "tea"]), max_size=4)
+pins = st.lists(st.tuples(st.binary(min_size=8, max_size=8), words), min_size=1, max_size=14).map(
+    lambda rows: [hit(number, code, about) for number, (code, about) in enumerate(rows)]
 )
+GUESSES = [Guess("sofa", 0.5, 1.0), Guess("lamp", 0.3, 0.9), Guess("rug", 0.2, 0.1)]
+CHOICE = Choice(rank=0.6, likeness=0.4, agreement=0.7, news=1.3)
 
 
 def oracle(
@@ -200,7 +203,13 @@ def oracle(
         def marginal(each: tuple[int, Found], source: Source = source) -> float:
             rank, one = each
             like = max((max(0.0, 1 - 2 * apart(one, other) / BITS) for other, _ in chosen), default=0.0)
-            return RELEVANCE * (1 - rank / len(found[source])) - (1 - RELEVANCE) * like
+            about = [guess for guess in GUESSES if guess.annotation in one.record.annotations]
+            agreement = max((guess.confidence for guess in about), default=0.0)
+            news: float = sum(
+                guess.confidence / 2 ** sum(guess.annotation in other.record.annotations for other, _ in chosen)
+                for guess in about
+            )
+            return 0.6 * (1 - rank / len(found[source])) - 0.4 * like + 0.7 * agreement + 1.3 * news / 1.0
 
         best = max(open_(source), key=lambda each: (marginal(each), -each[1].distance, each[1].pin_id))
         chosen.append((best[1], source))
@@ -221,7 +230,7 @@ def test_blending_is_the_documented_one(
     found = {s: [all_pins[n] for n in each if n < len(all_pins)] for s, each in zip(SOURCES, picks, strict=True)}
     shares = {s: w / 16 if found[s] else 0.0 for s, w in zip(SOURCES, weights, strict=True)}
     ranked = {source: [Ranked(one, one.similarity) for one in each] for source, each in found.items()}
-    blended = blending.blend(ranked, shares, k, limit)
+    blended = blending.blend(ranked, shares, k, near_duplicate=limit, guesses=GUESSES, choice=CHOICE)
     assert [(one.ranked.hit.pin_id, one.source) for one in blended] == oracle(found, shares, k, limit)
 
 
