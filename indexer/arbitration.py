@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from indexer.entries import Row
 from indexer.records import Order, check, encode, order_of
-from indexer.records_pb2 import ObjectRecord
+from indexer.records_pb2 import DetectedObject, ObjectRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,19 @@ class Logged:
 
 @dataclass(slots=True)
 class Winner:
-    """A record that was read and may win, with what storing it takes. `codes` are its searched codes, in their order,
-    each of the shard's width; empty for a delete.
+    """A record that was read and may win, with what storing it takes.
+
+    Attributes:
+        record, canonical: the record and its bytes.
+        objects: of the record; none for a delete.
+        codes: its searched codes, in their order, each of the shard's width; none for a delete.
+        order: its place among the pin's records.
+        offset, logged_at: of the log.
     """
 
     record: ObjectRecord
     canonical: bytes
+    objects: Sequence[DetectedObject]
     codes: list[bytes]
     order: Order
     offset: int
@@ -157,25 +164,23 @@ def read_batch(
         if record is None:
             found.append((pin_id, logged, None))
             continue
-        codes = _codes(record)
-        if record.pin_id != pin_id or record.generation != generation or any(len(code) != width for code in codes):
+        objects: Sequence[DetectedObject] = () if record.deleted else list(record.objects)
+        codes = [] if record.deleted else _codes(record, objects)
+        whole = list(map(len, codes)).count(width) == len(codes)
+        if not whole or record.pin_id != pin_id or record.generation != generation:
             check(record, logged.key, generation=generation, bits=bits)
         canonical = encode(record)
         order = order_of(record, canonical)
-        found.append((pin_id, logged, Winner(record, canonical, codes, order, last, logged.timestamp_ms)))
+        found.append((pin_id, logged, Winner(record, canonical, objects, codes, order, last, logged.timestamp_ms)))
     return found
 
 
-def _codes(record: ObjectRecord) -> list[bytes]:
-    """The searched codes, none as an empty one, which `check` names."""
-    if record.deleted:
-        return []
-    whole = record.codes
-    found = [whole[0].bits if whole else b""]
-    for item in record.objects:
-        codes = item.codes
-        found.append(codes[0].bits if codes else b"")
-    return found
+def _codes(record: ObjectRecord, objects: Sequence[DetectedObject]) -> list[bytes]:
+    """The searched codes of a live record, a missing one as an empty one, which `check` names."""
+    try:
+        return [record.codes[0].bits, *[item.codes[0].bits for item in objects]]
+    except IndexError:
+        return [b""]
 
 
 def _play(outcome: Outcome, one: Winner, counts: Counts) -> None:

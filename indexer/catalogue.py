@@ -21,11 +21,12 @@ A database (indexer/database.py) with these column families, all with raw bytes 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from indexer import entries
-from indexer.database import U32, U64, Database, after
+from indexer.database import U32, U64, Batch, Database, after
 from indexer.entries import Row
 
 FAMILIES = (
@@ -62,6 +63,20 @@ class Catalogue(Database):
         """(first slot, codes) of the live runs in start <= first slot < stop, ascending."""
         with self.scan("slots", U64.pack(start), U64.pack(stop)) as found:
             return [(U64.unpack(key)[0], U32.unpack_from(value)[0]) for key, value in found]
+
+    def count(self, family: str, come: Sequence[str], gone: Sequence[str], batch: Batch) -> None:
+        """Lets the batch move u64 counters up for each name that came and down for each that went; those that reach 0
+        go out of the family.
+        """
+        moves = Counter(come)
+        moves.subtract(gone)
+        changed = [(name.encode(), n) for name, n in moves.items() if n]
+        standing = self.numbers(family, [key for key, _ in changed])
+        for (key, n), before in zip(changed, standing, strict=True):
+            if before + n > 0:
+                batch.put(family, key, U64.pack(before + n))
+            else:
+                batch.delete(family, key)
 
     def number_of(self, kind: bytes, name: str) -> int | None:
         """The column number of a label (b"l"), category (b"c") or board (b"b"); None when no slot ever had it."""

@@ -1,79 +1,57 @@
-"""New codes on their way into a segment: gathered pin by pin, and made into rows of the columns all at once."""
+"""New codes on their way into a segment: the columns of a batch's pins, made all at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
-from indexer.records_pb2 import ObjectRecord
+from indexer.arbitration import Winner
+from indexer.database import Batch
+from indexer.names import BOARD, CATEGORY, LABEL, Names
+from indexer.records import top_category
 from indexer.segment_format import BUYABLE, SLOT, Codes, Slots
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """The numbers of a record's names, 0 for none.
+@dataclass(slots=True)
+class Placed:
+    """Live pins whose codes get slots, each in the place of the others' lists.
 
     Attributes:
-        labels: of each searched code; 0 for the whole picture.
-        category: of the pin's top category.
-        board: of its board.
+        pins: what won.
+        born: offsets at which their codes come.
+        runs: (first slot, codes) of where the codes go, of all pins one after the other.
     """
 
-    labels: list[int]
-    category: int
-    board: int
+    pins: list[Winner] = field(default_factory=list)
+    born: list[int] = field(default_factory=list)
+    runs: list[tuple[int, int]] = field(default_factory=list)
 
-
-class Columns:
-    """The rows of a batch's new codes."""
-
-    def __init__(self) -> None:
-        self._codes: list[bytes] = []
-        self._object_index: list[int] = []
-        self._labels: list[int] = []
-        self._runs: list[tuple[int, int]] = []
-        self._pins: list[tuple[int, int, int, int, int]] = []
-
-    def __len__(self) -> int:
-        """How many codes were added."""
-        return len(self._codes)
-
-    def add(
-        self, record: ObjectRecord, codes: list[bytes], born: int, runs: list[tuple[int, int]], numbers: Numbers
-    ) -> None:
-        """Adds the codes of one live pin.
-
-        Args:
-            record: its winning record.
-            codes: its searched codes, in their order.
-            born: offset of the record.
-            runs: (first slot, codes) of where they go.
-            numbers: of its names.
-        """
-        self._codes += codes
-        self._object_index.append(-1)
-        self._object_index += [item.index for item in record.objects]
-        self._labels += numbers.labels
-        self._runs += runs
-        self._pins.append((len(codes), born, BUYABLE if record.buyable else 0, numbers.category, numbers.board))
-
-    def arrays(self, code_bytes: int) -> tuple[Codes, Slots]:
-        """(codes uint8 [n, code_bytes], `SLOT` [n]) in the order in which they were added."""
-        codes = np.frombuffer(b"".join(self._codes), np.uint8).reshape(-1, code_bytes)
-        slots = np.zeros(len(codes), SLOT)
-        first, length = np.array(self._runs, np.int64).T
+    def arrays(self, code_bytes: int, names: Names, batch: Batch) -> tuple[Codes, Slots]:
+        """(codes uint8 [n, code_bytes], `SLOT` [n]) of at least one pin; new names join the batch."""
+        records = [pin.record for pin in self.pins]
+        counts = [len(pin.codes) for pin in self.pins]
+        codes = b"".join(chain.from_iterable(pin.codes for pin in self.pins))
+        slots = np.zeros(sum(counts), SLOT)
+        first, length = np.array(self.runs, np.int64).T
         ends = np.cumsum(length)
-        nth = np.arange(len(codes)) - np.repeat(ends - length, length)
+        nth = np.arange(len(slots)) - np.repeat(ends - length, length)
         slots["nth"] = nth
         slots["slot"] = np.repeat(first, length) + nth
-        pins = np.array(self._pins, np.int64)
-        for at, name in enumerate(("born", "flags", "category", "board"), 1):
-            slots[name] = np.repeat(pins[:, at], pins[:, 0])
-        slots["object_index"] = self._object_index
-        slots["label"] = self._labels
-        return codes, slots
+        slots["born"] = np.repeat(self.born, counts)
+        slots["flags"] = np.repeat([BUYABLE if record.buyable else 0 for record in records], counts)
+        tops = [top_category(record) or "" for record in records]
+        slots["category"] = np.repeat(names.numbers(CATEGORY, tops, batch), counts)
+        slots["board"] = np.repeat(names.numbers(BOARD, [record.board_id for record in records], batch), counts)
+        objects = np.ones(len(slots), np.bool_)
+        objects[np.cumsum(counts) - counts] = False  # a pin's first code is that of the whole picture
+        items = list(chain.from_iterable(pin.objects for pin in self.pins))
+        slots["object_index"] = -1
+        slots["object_index"][objects] = [item.index for item in items]
+        slots["label"][objects] = names.numbers(LABEL, [item.label for item in items], batch)
+        return np.frombuffer(codes, np.uint8).reshape(-1, code_bytes), slots
 
 
 def runs_of(slots: Sequence[int]) -> list[tuple[int, int]]:

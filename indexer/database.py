@@ -17,8 +17,10 @@ from __future__ import annotations
 import gc
 import re
 import struct
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,10 @@ class Batch:
     def put(self, family: str, key: bytes, value: bytes) -> None:
         """Sets a value."""
         self.raw.put(key, value, self._handles[family])
+
+    def put_many(self, family: str, keys: Iterable[bytes], values: Iterable[bytes]) -> None:
+        """Sets each key's value; ends with the shorter of the two, so that one value may be repeated for ever."""
+        deque(map(self.raw.put, keys, values, repeat(self._handles[family])), 0)  # a loop without Python in it
 
     def delete(self, family: str, key: bytes) -> None:
         """Takes a key out."""

@@ -49,12 +49,8 @@ class Row:
 
     def pack(self) -> bytes:
         """The row's bytes."""
-        n = len(self.slots)
-        order = self.order
-        head = _HEAD.pack(
-            order.version, order.revision, order.deleted, n, self.offset, self.logged_at, self.recorded_at, order.digest
-        )
-        return b"".join((head, _numbers(n).pack(*self.slots, *self.cuts), self.body))
+        times = (self.offset, self.logged_at, self.recorded_at)
+        return pack(self.order, times, self.slots, self.cuts) + self.body
 
     def join(self, codes: Sequence[bytes]) -> bytes:
         """The record's canonical bytes, given its codes in slot order."""
@@ -69,10 +65,24 @@ class Row:
         return b"".join(parts)
 
 
+def pack(order: Order, times: tuple[int, int, int], slots: Sequence[int], cuts: Sequence[int]) -> bytes:
+    """The bytes of a row before its body.
+
+    Args:
+        order: of the winning record.
+        times: offset, logged_at, recorded_at.
+        slots: where its codes lie.
+        cuts: where they belong in the joined bytes, as many.
+    """
+    n = len(slots)
+    version, deleted, revision, digest = order
+    return _layout(n).pack(version, revision, deleted, n, *times, digest, *slots, *cuts)
+
+
 @lru_cache(maxsize=4096)
-def _numbers(codes: int) -> struct.Struct:
-    """The layout of slots and cuts of so many codes."""
-    return struct.Struct(f"<{codes}Q{codes}I")
+def _layout(codes: int) -> struct.Struct:
+    """The layout of what comes before the body, with so many codes."""
+    return struct.Struct(f"{_HEAD.format}{codes}Q{codes}I")
 
 
 def unpack(value: bytes) -> Row:
@@ -82,8 +92,8 @@ def unpack(value: bytes) -> Row:
         Damaged: the bytes are no row of this version.
     """
     try:
-        version, revision, deleted, n, offset, logged_at, recorded_at, digest = _HEAD.unpack_from(value)
-        numbers = _numbers(n).unpack_from(value, _HEAD.size)
+        n = _HEAD.unpack_from(value)[3]
+        version, revision, deleted, _, offset, logged_at, recorded_at, digest, *numbers = _layout(n).unpack_from(value)
     except struct.error as error:
         raise Damaged(f"a catalogue row of {len(value)} bytes does not unpack: {error}") from None
     return Row(
@@ -91,8 +101,8 @@ def unpack(value: bytes) -> Row:
         offset,
         logged_at,
         recorded_at,
-        numbers[:n],
-        numbers[n:],
+        tuple(numbers[:n]),
+        tuple(numbers[n:]),
         value[_HEAD.size + 12 * n :],
     )
 

@@ -6,6 +6,8 @@ own and no part of its content: a replay may give others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from indexer.catalogue import Catalogue
 from indexer.database import U64, Batch
 
@@ -23,20 +25,24 @@ class Names:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._last: int = U64.unpack(catalogue.get("meta", b"names") or bytes(8))[0]
-        self._known: dict[bytes, dict[str, int]] = {kind: {} for kind in (LABEL, CATEGORY, BOARD)}
+        self._known: dict[bytes, dict[str, int]] = {kind: {"": 0} for kind in (LABEL, CATEGORY, BOARD)}
 
-    def number(self, kind: bytes, name: str | None, batch: Batch) -> int:
-        """The name's number; 0 for no name. A new name enters the catalogue with the batch."""
-        if not name:
-            return 0
+    def forget(self) -> None:
+        """Before a batch is worked out: lets go of what memory keeps beyond its limit. Not within a batch, whose names
+        the catalogue does not have yet.
+        """
+        for kind, known in self._known.items():
+            if len(known) > _MOST_KNOWN:
+                self._known[kind] = {"": 0}
+
+    def numbers(self, kind: bytes, names: Sequence[str], batch: Batch) -> list[int]:
+        """The names' numbers; 0 for an empty one. New names enter the catalogue with the batch."""
         known = self._known[kind]
-        number: int | None = known.get(name)
-        if number is None:
-            if len(known) >= _MOST_KNOWN:
-                known.clear()
-            number = self._catalogue.number_of(kind, name)
-            known[name] = number = self._give(kind, name, batch) if number is None else number
-        return number
+        for name in dict.fromkeys(names):
+            if name not in known:
+                number = self._catalogue.number_of(kind, name)
+                known[name] = self._give(kind, name, batch) if number is None else number
+        return [known[name] for name in names]
 
     def _give(self, kind: bytes, name: str, batch: Batch) -> int:
         self._last += 1

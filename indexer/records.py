@@ -8,9 +8,9 @@ whatever the order in which they were logged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -22,8 +22,7 @@ MAX_PIN_ID_BYTES = 1024
 _SOURCES = frozenset((DetectedObject.SOURCE_DETECTOR, DetectedObject.SOURCE_CROPS))
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """Where a record stands among the records of its pin; comparable, and total.
 
     By version, then deleted over live, then revision, then content digest; the greater wins.
@@ -119,24 +118,26 @@ def _check_live(record: ObjectRecord, bits: int, feature: str | None) -> None:
 
 
 def _check_object(item: DetectedObject, seen: set[int]) -> None:
-    if item.index < 0 or item.index in seen:
-        raise Poison("bad_field", f"object index {item.index} is negative or taken")
-    seen.add(item.index)
-    box = item.box
-    if not (0 <= box.x0 <= box.x1 <= 1 and 0 <= box.y0 <= box.y1 <= 1):
-        raise Poison("bad_field", f"box of object {item.index} is ({box.x0}, {box.y0}, {box.x1}, {box.y1})")
-    if not 0 <= item.score <= 1:
-        raise Poison("bad_field", f"score of object {item.index} is {item.score}")
+    index, box, score = item.index, item.box, item.score
+    if index < 0 or index in seen:
+        raise Poison("bad_field", f"object index {index} is negative or taken")
+    seen.add(index)
+    x0, y0, x1, y1 = box.x0, box.y0, box.x1, box.y1
+    if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
+        raise Poison("bad_field", f"box of object {index} is ({x0}, {y0}, {x1}, {y1})")
+    if not 0 <= score <= 1:
+        raise Poison("bad_field", f"score of object {index} is {score}")
     if item.source not in _SOURCES:
-        raise Poison("bad_field", f"source of object {item.index} is {item.source}")
+        raise Poison("bad_field", f"source of object {index} is {item.source}")
 
 
-def _check_code(codes: Iterable[Code], bits: int, feature: str | None, of: str) -> None:
-    first = next(iter(codes), None)
-    if first is None:
+def _check_code(codes: Sequence[Code], bits: int, feature: str | None, of: str) -> None:
+    if not codes:
         raise Poison("wrong_bits", f"{of} has no code; {bits} bits are searched")
-    if len(first.bits) * 8 != bits:
-        raise Poison("wrong_bits", f"the code of {of} has {len(first.bits) * 8} bits, not {bits}")
+    first = codes[0]
+    width = len(first.bits) * 8
+    if width != bits:
+        raise Poison("wrong_bits", f"the code of {of} has {width} bits, not {bits}")
     if feature is not None and first.feature != feature:
         raise Poison("bad_field", f"the code of {of} is of {first.feature!r}, not {feature!r}")
 
@@ -157,4 +158,6 @@ def searched_codes(record: ObjectRecord) -> list[tuple[int, bytes]]:
 def top_category(record: ObjectRecord) -> str | None:
     """The category with the greatest weight; the first by name where weights tie; None without any."""
     weights = record.category_weights
-    return min(weights, key=lambda name: (-weights[name], name)) if weights else None
+    if len(weights) < 2:
+        return next(iter(weights), None)
+    return min(weights, key=lambda name: (-weights[name], name))

@@ -6,20 +6,19 @@ Step 0 of the commit protocol in indexer/shard.py. Nothing here touches a file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 
 from indexer.arbitration import Outcome, Winner
 from indexer.catalogue import Catalogue
-from indexer.columns import Columns, Numbers, runs_of
+from indexer.columns import Placed, runs_of
 from indexer.commit_page import State
 from indexer.database import I64, U32, U64, Batch
-from indexer.entries import Row, cut
-from indexer.names import BOARD, CATEGORY, LABEL, Names
-from indexer.records import top_category
+from indexer.entries import Row, cut, pack
+from indexer.names import Names
 from indexer.records_pb2 import ObjectRecord
 from indexer.segment_format import Codes, SegmentSpec, Slots, place_of, slot_of
 from indexer.words import WordStager
@@ -90,16 +89,20 @@ class Stager:
         self._damaged = damaged
         self._segment, self._length = state.head_segment, state.head_length
         self._counts: Counter[str] = Counter()
-        self._frequencies: Counter[str] = Counter()
-        self._columns = Columns()
+        self._annotations_gone: list[str] = []
+        self._annotations_come: list[str] = []
+        self._placed = Placed()
         self._staged = Staged(state, catalogue.batch())
         self._words = WordStager(catalogue, self._staged.catalogue)
+        names.forget()
 
     def stage(self, outcomes: Iterable[Outcome], applied: int) -> Staged:
         """The batch's changes; `applied` is its last offset."""
+        winners: list[tuple[bytes, Winner]] = []
         for outcome in outcomes:
-            self._stage(outcome)
-        self._stage_frequencies()
+            self._stage(outcome, winners)
+        self._put_in(winners)
+        self._catalogue.count("df", self._annotations_come, self._annotations_gone, self._staged.catalogue)
         self._words.finish()
         self._stage_chunks()
         state = self._staged.state
@@ -114,7 +117,8 @@ class Stager:
         )
         return self._staged
 
-    def _stage(self, outcome: Outcome) -> None:
+    def _stage(self, outcome: Outcome, winners: list[tuple[bytes, Winner]]) -> None:
+        """What goes of one pin; what comes is gathered in `winners`, for a batch puts many keys at once."""
         key = outcome.pin_id.encode()
         batch = self._staged.catalogue
         if outcome.pending is not None:
@@ -124,7 +128,7 @@ class Stager:
         if outcome.winner is not None:
             if outcome.before is not None:
                 self._take_out(key, outcome.before, outcome.winner.offset)
-            self._put_in(key, outcome.winner)
+            winners.append((key, outcome.winner))
         elif outcome.forgotten and outcome.before is not None:
             self._take_out(key, outcome.before, outcome.before.offset)
             batch.delete("pins", key)
@@ -149,35 +153,49 @@ class Stager:
         batch.delete("sha256", record.image_sha256 + key)
         batch.delete("newest", I64.pack(row.recorded_at) + key)
         self._words.take_out(key, record)
-        self._count(record, -1, len(row.slots))
+        annotations = dict.fromkeys(record.annotations)
+        self._annotations_gone += annotations
+        self._counts["documents"] -= bool(annotations)
+        self._counts["live_pins"] -= 1
+        self._counts["codes"] -= len(row.slots)
+        self._counts["objects"] -= len(row.slots) - 1
 
-    def _put_in(self, key: bytes, winner: Winner) -> None:
-        batch, record, codes = self._staged.catalogue, winner.record, winner.codes
-        runs = self._take_runs(len(codes))
-        slots = tuple(slot for first, n in runs for slot in range(first, first + n))
-        cuts, body = cut(winner.canonical, codes)
-        row = Row(winner.order, winner.offset, winner.logged_at, record.recorded_at, slots, cuts, body)
-        batch.put("pins", key, row.pack())
-        if record.deleted:
-            batch.put("deletes", I64.pack(winner.logged_at) + key, b"")
-            self._counts["deleted_pins"] += 1
-            return
-        for first, n in runs:
-            batch.put("slots", U64.pack(first), U32.pack(n) + key)
-        self._columns.add(record, codes, winner.offset, runs, self._numbers(record))
-        batch.put("sha256", record.image_sha256 + key, b"")
-        batch.put("newest", I64.pack(record.recorded_at) + key, b"")
-        self._words.put_in(key, record)
-        self._count(record, 1, len(codes))
+    def _put_in(self, winners: Sequence[tuple[bytes, Winner]]) -> None:
+        rows: list[bytes] = []
+        live: list[tuple[bytes, Winner]] = []
+        runs: list[list[tuple[int, int]]] = []
+        for key, winner in winners:
+            taken = self._take_runs(len(winner.codes))
+            rows.append(_row(winner, taken))
+            if winner.order.deleted:
+                self._staged.catalogue.put("deletes", I64.pack(winner.logged_at) + key, b"")
+            else:
+                live.append((key, winner))
+                runs.append(taken)
+        self._staged.catalogue.put_many("pins", [key for key, _ in winners], rows)
+        self._counts["deleted_pins"] += len(winners) - len(live)
+        if live:
+            self._put_in_live(live, runs)
 
-    def _count(self, record: ObjectRecord, sign: int, codes: int) -> None:
-        self._counts["live_pins"] += sign
-        self._counts["codes"] += sign * codes
-        self._counts["objects"] += sign * (codes - 1)
-        annotations = set(record.annotations)
-        self._counts["documents"] += sign * bool(annotations)
-        for annotation in annotations:
-            self._frequencies[annotation] += sign
+    def _put_in_live(self, live: Sequence[tuple[bytes, Winner]], runs: Sequence[list[tuple[int, int]]]) -> None:
+        """The lists and columns of live pins, whose rows are put."""
+        batch, placed, come = self._staged.catalogue, self._placed, self._annotations_come
+        placed.pins += [winner for _, winner in live]
+        placed.born += [winner.offset for _, winner in live]
+        placed.runs += chain.from_iterable(runs)
+        firsts = [U64.pack(first) for taken in runs for first, _ in taken]
+        owners = [U32.pack(n) + key for (key, _), taken in zip(live, runs, strict=True) for _, n in taken]
+        batch.put_many("slots", firsts, owners)
+        batch.put_many("sha256", [winner.record.image_sha256 + key for key, winner in live], repeat(b""))
+        batch.put_many("newest", [I64.pack(winner.record.recorded_at) + key for key, winner in live], repeat(b""))
+        documents = 0
+        for key, winner in live:
+            self._words.put_in(key, winner.record)
+            annotations = dict.fromkeys(winner.record.annotations)
+            documents += bool(annotations)
+            come += annotations
+        codes = sum(len(winner.codes) for _, winner in live)
+        self._counts.update(live_pins=len(live), codes=codes, objects=codes - len(live), documents=documents)
 
     def _take_runs(self, n: int) -> list[tuple[int, int]]:
         """The next n slots as (first, how many), over the end of a segment into the next where it is full."""
@@ -195,39 +213,32 @@ class Stager:
             n -= taken
         return runs
 
-    def _numbers(self, record: ObjectRecord) -> Numbers:
-        """The numbers of a live record's names."""
-        batch, number = self._staged.catalogue, self._names.number
-        labels = [0]
-        labels += [number(LABEL, item.label, batch) for item in record.objects]
-        return Numbers(labels, number(CATEGORY, top_category(record), batch), number(BOARD, record.board_id, batch))
-
     def _write_again(self, row: Row, again: Winner) -> None:
         if self._damaged.isdisjoint(row.slots):
             return
-        columns = Columns()
-        columns.add(again.record, again.codes, row.offset, runs_of(row.slots), self._numbers(again.record))
-        codes, slots = columns.arrays(self._spec.code_bytes)
+        placed = Placed([again], [row.offset], runs_of(row.slots))
+        codes, slots = placed.arrays(self._spec.code_bytes, self._names, self._staged.catalogue)
         for at, slot in enumerate(row.slots):
             if slot in self._damaged:
                 self._staged.catalogue.delete("damaged", U64.pack(slot))
                 self._staged.rewrites.append((slot, codes[at : at + 1], slots[at : at + 1].copy()))
 
-    def _stage_frequencies(self) -> None:
-        changed = [(annotation.encode(), n) for annotation, n in self._frequencies.items() if n]
-        standing = self._catalogue.numbers("df", [key for key, _ in changed])
-        for (key, n), before in zip(changed, standing, strict=True):
-            if before + n > 0:
-                self._staged.catalogue.put("df", key, U64.pack(before + n))
-            else:
-                self._staged.catalogue.delete("df", key)
-
     def _stage_chunks(self) -> None:
-        if not len(self._columns):
+        if not self._placed.pins:
             return
-        codes, slots = self._columns.arrays(self._spec.code_bytes)
+        codes, slots = self._placed.arrays(self._spec.code_bytes, self._names, self._staged.catalogue)
         segments = (slots["slot"] >> np.uint64(32)).astype(np.int64)
         breaks = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(slots)]
         for start, stop in pairwise(breaks):
             segment, index = place_of(int(slots["slot"][start]))
             self._staged.chunks.append(Chunk(segment, index, codes[start:stop], slots[start:stop]))
+
+
+def _row(winner: Winner, runs: Sequence[tuple[int, int]]) -> bytes:
+    """The catalogue's row of a winner whose codes go into these runs of slots."""
+    slots: Sequence[int] = ()
+    for first, n in runs:
+        slots = (*slots, *range(first, first + n)) if slots else range(first, first + n)
+    cuts, body = cut(winner.canonical, winner.codes)
+    times = (winner.offset, winner.logged_at, winner.record.recorded_at)
+    return pack(winner.order, times, slots, cuts) + body

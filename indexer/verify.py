@@ -129,9 +129,9 @@ class _Seen:
         self.counts.update(codes=len(row.slots), objects=len(row.slots) - 1)
         self.frequencies.update(annotation.encode() for annotation in set(record.annotations))
         self.counts["documents"] += bool(record.annotations)
-        for word, impact in words.impacts(record).items():
-            self.postings.add(words.posting(word, impact, key))
-            self.words[word.encode()] += 1
+        found = words.impacts(record)
+        self.postings.update(words.posting_keys(found, key))
+        self.words.update(word.encode() for word in found)
 
 
 def _verify_catalogue(catalogue: Catalogue, view: View, state: State, damaged: frozenset[int]) -> list[str]:

@@ -23,14 +23,14 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import chain, islice, repeat
 from typing import Protocol
 
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
-from indexer.database import U64, Batch
+from indexer.database import Batch
 from indexer.records_pb2 import ObjectRecord
 
 FAMILY = "words"
@@ -50,21 +50,25 @@ def words_of(text: str) -> tuple[str, ...]:
 
 def impacts(record: ObjectRecord) -> dict[str, int]:
     """Word -> impact, 1 to 255, of a live pin."""
-    weights: dict[str, float] = {}
-    for annotation in record.annotations:
-        for word in words_of(annotation):
-            weights.setdefault(word, 1.0)
-    for word in words_of(record.title):
-        weights.setdefault(word, _TITLE)
-    kept = weights if len(weights) <= MAX_WORDS else dict(list(weights.items())[:MAX_WORDS])
-    length = math.sqrt(max(1, len(kept)))
-    impact = {weight: max(1, round(FULL * weight / length)) for weight in (1.0, _TITLE)}
-    return {word: impact[weight] for word, weight in kept.items()}
+    full = dict.fromkeys(chain.from_iterable(map(words_of, record.annotations)))
+    half = [word for word in dict.fromkeys(words_of(record.title)) if word not in full]
+    if len(full) + len(half) > MAX_WORDS:
+        full = dict.fromkeys(islice(full, MAX_WORDS))
+        half = half[: MAX_WORDS - len(full)]
+    strong, weak = _impacts_among(len(full) + len(half))
+    return dict.fromkeys(full, strong) | dict.fromkeys(half, weak)
 
 
-def posting(word: str, impact: int, key: bytes) -> bytes:
-    """The family's key for one word of one pin."""
-    return _start(word, impact) + key
+@cache
+def _impacts_among(n: int) -> tuple[int, int]:
+    """The impact of a word of an annotation, and of one of the title only, in a pin of n words."""
+    length = math.sqrt(max(1, n))
+    return max(1, round(FULL / length)), max(1, round(FULL * _TITLE / length))
+
+
+def posting_keys(found: Mapping[str, int], key: bytes) -> list[bytes]:
+    """The family's keys for the words of one pin."""
+    return [_start(word, impact) + key for word, impact in found.items()]
 
 
 @lru_cache(maxsize=65_536)
@@ -83,30 +87,27 @@ class WordStager:
     def __init__(self, catalogue: Catalogue, batch: Batch) -> None:
         self._catalogue = catalogue
         self._batch = batch
-        self._counts: Counter[str] = Counter()
+        self._gone: list[str] = []
+        self._come: list[str] = []
+        self._postings: list[bytes] = []
 
     def take_out(self, key: bytes, record: ObjectRecord) -> None:
         """A live pin's words go."""
-        for word, impact in impacts(record).items():
-            self._batch.delete(FAMILY, posting(word, impact, key))
-            self._counts[word] -= 1
+        found = impacts(record)
+        for old in posting_keys(found, key):
+            self._batch.delete(FAMILY, old)
+        self._gone += found
 
     def put_in(self, key: bytes, record: ObjectRecord) -> None:
         """A live pin's words come."""
-        for word, impact in impacts(record).items():
-            self._batch.put(FAMILY, posting(word, impact, key), b"")
-            self._counts[word] += 1
+        found = impacts(record)
+        self._postings += posting_keys(found, key)
+        self._come += found
 
     def finish(self) -> None:
-        """The words' new counts join the batch."""
-        changed = [(word.encode(), n) for word, n in self._counts.items() if n]
-        standing = self._catalogue.numbers(FAMILY, [key for key, _ in changed])
-        for (key, n), before in zip(changed, standing, strict=True):
-            if before + n > 0:
-                self._batch.put(FAMILY, key, U64.pack(before + n))
-            else:
-                self._batch.delete(FAMILY, key)
-        self._counts.clear()
+        """What came, and the words' new counts, join the batch behind what went. Once for a batch."""
+        self._batch.put_many(FAMILY, self._postings, repeat(b""))
+        self._catalogue.count(FAMILY, self._come, self._gone, self._batch)
 
 
 class Part(Protocol):
