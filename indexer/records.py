@@ -107,11 +107,11 @@ def _check_live(record: ObjectRecord, bits: int, feature: str | None) -> None:
         raise Poison("bad_field", f"image_sha256 has {len(record.image_sha256)} bytes, not {SHA256_BYTES}")
     if record.image_width < 0 or record.image_height < 0:
         raise Poison("bad_field", f"picture of {record.image_width}x{record.image_height} pixels")
-    _check_code(record.codes, bits, feature, "the whole picture")
+    _check_code(record.codes, bits, feature, None)
     seen: set[int] = set()
     for item in record.objects:
         _check_object(item, seen)
-        _check_code(item.codes, bits, feature, f"object {item.index}")
+        _check_code(item.codes, bits, feature, item)
     for name, weight in record.category_weights.items():
         if not (name and math.isfinite(weight) and weight >= 0):
             raise Poison("bad_field", f"category_weights[{name!r}] is {weight}")
@@ -131,15 +131,16 @@ def _check_object(item: DetectedObject, seen: set[int]) -> None:
         raise Poison("bad_field", f"source of object {index} is {item.source}")
 
 
-def _check_code(codes: Sequence[Code], bits: int, feature: str | None, of: str) -> None:
-    if not codes:
+def _check_code(codes: Sequence[Code], bits: int, feature: str | None, item: DetectedObject | None) -> None:
+    first = codes[0] if codes else None
+    if first is not None and len(first.bits) * 8 == bits and (feature is None or first.feature == feature):
+        return
+    of = "the whole picture" if item is None else f"object {item.index}"
+    if first is None:
         raise Poison("wrong_bits", f"{of} has no code; {bits} bits are searched")
-    first = codes[0]
-    width = len(first.bits) * 8
-    if width != bits:
-        raise Poison("wrong_bits", f"the code of {of} has {width} bits, not {bits}")
-    if feature is not None and first.feature != feature:
-        raise Poison("bad_field", f"the code of {of} is of {first.feature!r}, not {feature!r}")
+    if len(first.bits) * 8 != bits:
+        raise Poison("wrong_bits", f"the code of {of} has {len(first.bits) * 8} bits, not {bits}")
+    raise Poison("bad_field", f"the code of {of} is of {first.feature!r}, not {feature!r}")
 
 
 def searched_codes(record: ObjectRecord) -> list[tuple[int, bytes]]:
