@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakSet
 
@@ -171,16 +173,18 @@ class CodeFiles:
 
     # -- the disk ------------------------------------------------------------------------------------------------
 
-    def sync(self) -> None:
-        """Step 5: waits until everything written so far is on the disk."""
-        for segment in sorted(self._dirty, key=lambda each: each.number):
-            segment.sync()
+    def unsynced(self) -> list[int]:
+        """Descriptors of their own for all files that were written since they were last asked for, for `sync_files`,
+        while writing goes on.
+        """
+        found = [fd for each in sorted(self._dirty, key=lambda each: each.number) for fd in each.descriptors()]
         self._dirty.clear()
+        return found
 
     def sync_all(self) -> None:
-        """The same for every segment, whatever is known of them."""
+        """Waits until everything written to any segment is on the disk."""
         self._dirty = set(self._segments)
-        self.sync()
+        sync_files(self.unsynced())
 
     def close(self) -> None:
         """Closes descriptors."""
@@ -195,6 +199,18 @@ class CodeFiles:
             self._dirty.discard(old)
             self._dirty.add(self._segments[at])
         old.close()
+
+
+def sync_files(descriptors: Sequence[int]) -> None:
+    """Step 5: waits until what was written to these files, through maps too, is on the disk, and closes them."""
+    left = list(descriptors)
+    try:
+        for fd in descriptors:
+            os.fdatasync(fd)
+            os.close(left.pop(0))
+    finally:
+        for fd in left:
+            os.close(fd)
 
 
 def _unlink(name: SegmentName, folder: Path) -> None:

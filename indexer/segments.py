@@ -230,6 +230,10 @@ class Segment:
         for fd in self._fds:
             os.fdatasync(fd)
 
+    def descriptors(self) -> list[int]:
+        """Copies of the descriptors of the files that may be written, for the caller to close."""
+        return [os.dup(fd) for fd in self._fds]
+
     def close(self) -> None:
         """Closes descriptors. The maps go when nobody looks at them any more."""
         while self._fds:

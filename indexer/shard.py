@@ -10,7 +10,7 @@ with it, so that state and offset move, and rewind, together. The commit protoco
     3  store the deaths in the columns of the segments, `died` first and the segment's edit count behind it
     4  publish the commit page; followers see the version from here on
     5  at most every 100 ms, for all commits since: sync codes and columns, then RocksDB's log, and only then note the
-       durable offset and forget the recorded deaths
+       durable offset and forget the recorded deaths. Further commits go on meanwhile and wait for the next one
 
 A crash before 2 leaves codes that nothing names and that the next commit overwrites; after 2 recovery.py repeats 3
 and 4. A power loss takes back 2 as far as it was not synced, offset included, and recovery.py finds by checksum what
@@ -30,6 +30,8 @@ from dotstream.clock import Clock
 from dotstream.errors import Retryable
 from indexer import folder, recovery
 from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, read_batch
+from indexer.background import Background
+from indexer.code_files import sync_files
 from indexer.commit_page import State
 from indexer.compaction import DEAD_SHARE, Compacted, Move, choose, copy, oldest_layout
 from indexer.database import I64, U64
@@ -86,6 +88,8 @@ class Shard(ShardAnswers):
         self._null_retention_ms = null_retention_ms
         self._level_ms: int | None = None
         self._at = at
+        self._syncing = threading.RLock()  # taken before the mutex where both are
+        self._background = Background("sync")
         self._mutex = threading.RLock()
         self._compacting = threading.Lock()
         self._durable_layout = opened.state.layout
@@ -363,46 +367,68 @@ class Shard(ShardAnswers):
     # -- the disk ------------------------------------------------------------------------------------------------
 
     def maybe_sync(self) -> bool:
-        """Step 5 when it is due: something was committed and the last sync is 100 ms ago. Call it in every round."""
+        """Begins step 5 beside the writer when it is due: something was committed, and the last sync is 100 ms ago.
+
+        Call it in every round.
+
+        Returns:
+            Whether it began.
+
+        Raises:
+            DiskFull, Retryable: the last one failed; open the shard again.
+        """
         if not self._unsynced or self._clock.monotonic() - self._synced_at < SYNC_EVERY_S:
             return False
-        self.sync()
-        return True
+        return self._background.begin(self.sync)
 
     def sync(self) -> None:
-        """Step 5 now: everything committed so far is durable when it returns.
+        """Step 5 now: everything committed so far is durable when it returns. From any thread; commits go on meanwhile.
 
         Raises:
             DiskFull, Retryable: open the shard again; the durable offset has not moved.
         """
-        with self._mutex, disk():
+        with self._syncing, disk():
+            try:
+                self._sync()
+            except BaseException:
+                with self._mutex:
+                    self._usable, self._unsynced = False, True
+                raise
+
+    def _sync(self) -> None:
+        with self._mutex:
             self._check_usable()
-            self._usable = False
-            self._at("syncing")
-            self._opened.files.sync()
-            self._at("codes synced")
-            self._catalogue.sync()
-            self._at("log synced")
-            state = self._state
+            reached, files = self._state, self._opened.files.unsynced()
+            deaths, self._recent = self._recent, []
+            self._unsynced = False
+        self._at("syncing")
+        sync_files(files)
+        self._at("codes synced")
+        self._catalogue.sync()
+        self._at("log synced")
+        with self._mutex:
+            self._check_usable()
             state = replace(
-                state, durable=state.applied, durable_segment=state.head_segment, durable_length=state.head_length
+                self._state,
+                durable=reached.applied,
+                durable_segment=reached.head_segment,
+                durable_length=reached.head_length,
             )
             batch = self._catalogue.batch()
-            for key in self._recent:
-                batch.delete("deaths", key)
+            again = set(self._recent)  # of a slot that moved meanwhile, whose new columns wait for the next sync
+            for key in deaths:
+                if key not in again:
+                    batch.delete("deaths", key)
             batch.put("meta", b"state", state.pack())
             self._catalogue.write(batch)
             self._at("durable noted")
-            self._recent, self._state = [], state
-            self._durable_layout = state.layout
+            self._state, self._durable_layout = state, reached.layout
             self._publish()
-            self._unsynced = False
             self._synced_at = self._clock.monotonic()
-            self._usable = True
 
     def promote(self) -> None:
         """Puts a caught-up rebuild in the place of the present folder, which readers leave at their next refresh."""
-        with self._mutex, disk():
+        with self._syncing, self._mutex, disk():
             if not self.building:
                 return
             self.sync()
@@ -417,7 +443,7 @@ class Shard(ShardAnswers):
 
     def close(self) -> None:
         """Syncs where it can, and lets go of the folder."""
-        with self._mutex, disk():
+        with self._syncing, self._mutex, disk():
             if self._closed:
                 return
             try:
@@ -429,7 +455,7 @@ class Shard(ShardAnswers):
 
     def abandon(self) -> None:
         """Lets go of the folder as a crash would: without a sync."""
-        with self._mutex:
+        with self._syncing, self._mutex:
             if self._closed:
                 return
             self._closed = True

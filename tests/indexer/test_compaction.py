@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,9 @@ from dotstream.clock import ManualClock
 from indexer.answers import Query
 from indexer.arbitration import Logged
 from indexer.compaction import Compacted, Compactor, choose
+from indexer.database import U64
 from indexer.reader import IndexReader
+from indexer.segment_format import LIVE
 from indexer.segments import Segment, SegmentSpec
 from indexer.shard import Shard
 from tests.indexer.test_crash import Crashed, Steps, finish
@@ -122,6 +126,41 @@ def test_codes_that_a_power_loss_could_take_do_not_move(tmp_path: Path) -> None:
     assert shard.compact(SHARE) is None
     shard.sync()
     assert shard.compact(SHARE) is not None
+    shard.close()
+
+
+def test_deaths_that_a_compaction_stores_during_a_sync_are_kept_until_the_next(tmp_path: Path) -> None:
+    log = churn(40, 3)
+    copied, go = threading.Event(), threading.Event()
+
+    def at(step: str) -> None:
+        if step == "compaction copied":
+            copied.set()
+            assert go.wait(60)
+        if step == "codes synced" and copied.is_set() and not go.is_set():
+            go.set()
+            mover.join(60)
+
+    shard = open_shard(tmp_path, at=at)
+    feed(shard, log)
+    shard.sync()
+    mover = threading.Thread(target=shard.compact, args=(SHARE,))
+    mover.start()
+    assert copied.wait(60)
+    more = log_of([(f"pin-{n}", dead(f"pin-{n}", 9)) for n in range(40)], start=len(log))
+    shard.apply(more)
+    shard.sync()  # the compaction is committed within it
+    assert shard.counts()["compactions"] == 1
+    with shard._catalogue.scan("deaths") as found:
+        kept = [U64.unpack(key)[0] for key, _ in found]
+    moved = next(segment for segment in shard._opened.files.segments if segment.name.compacted)
+    dead_there = moved.slots_at(np.flatnonzero(moved.died != LIVE)).tolist()
+    assert dead_there
+    assert kept == sorted(dead_there)
+    shard.sync()
+    with shard._catalogue.scan("deaths") as found:
+        assert list(found) == []
+    hold_against(shard, Oracle().apply([*log, *more]))
     shard.close()
 
 

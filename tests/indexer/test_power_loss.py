@@ -7,14 +7,18 @@ appended to, ends anywhere behind the synced length, with or without torn sector
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from dotstream.clock import ManualClock
+from dotstream.errors import Retryable
 from indexer.answers import Query
 from indexer.arbitration import Logged
+from indexer.errors import DiskFull
 from indexer.records import searched_codes
 from indexer.records_pb2 import ObjectRecord
 from indexer.segments import ALIGN
@@ -199,3 +203,47 @@ def test_recorded_deaths_are_forgotten_once_they_are_on_the_disk(tmp_path: Path)
             assert len(list(found)) == expected
         shard.sync()
     shard.close()
+
+
+def test_a_sync_vouches_only_for_what_was_committed_before_it_began(tmp_path: Path) -> None:
+    log = log_of([(f"pin-{n}", live(f"pin-{n}")) for n in range(6)])
+    during: list[Logged] = []
+
+    def at(step: str) -> None:
+        if step == "codes synced" and during:
+            shutil.copytree(tmp_path / "shard", tmp_path / "synced")
+            shard.apply([during.pop() for _ in range(len(during))])
+
+    shard = open_shard(tmp_path / "shard", at=at)
+    shard.apply(log[:3])
+    during += reversed(log[3:])
+    shard.sync()
+    assert (shard.applied_offset, shard.durable_offset) == (5, 2)
+    shard.abandon()
+    for path in (tmp_path / "synced").rglob("*.codes"):
+        shutil.copy(path, tmp_path / "shard" / path.relative_to(tmp_path / "synced"))
+    shard = open_shard(tmp_path / "shard")
+    assert (shard.applied_offset, shard.durable_offset, shard.damaged_slots) == (2, 2, 6)
+    shard.apply(log[3:])
+    hold_against(shard, Oracle().apply(log))
+    shard.close()
+
+
+def test_a_sync_that_fails_beside_the_writer_is_told_and_moves_nothing(tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    def at(step: str) -> None:
+        if step == "codes synced":
+            raise OSError(errno.ENOSPC, "full")
+
+    shard = open_shard(tmp_path, at=at, clock=clock)
+    shard.apply(log_of([("a", live("a"))]))
+    clock.sleep(1.0)
+    assert shard.maybe_sync()
+    with pytest.raises(DiskFull):
+        while True:
+            shard.maybe_sync()
+    assert shard.durable_offset == -1
+    with pytest.raises(Retryable):
+        shard.apply(log_of([("a", live("a", 2))], start=1))
+    shard.abandon()
