@@ -149,8 +149,8 @@ class CodeFiles:
         if made is not None:
             self._dirty.add(made)
 
-    def let_go(self, layout: int) -> int:
-        """Removes the files of segments that this layout, or one before it, replaced; returns how many.
+    def let_go(self, layout: int) -> list[SegmentName]:
+        """Forgets the segments that this layout, or one before it, replaced; returns them, for `remove`.
 
         Queries of this process that look at one of them keep it mapped, and are told of deaths, until they are done.
         """
@@ -160,8 +160,12 @@ class CodeFiles:
             self._dirty.discard(segment)
             self._fading.add(segment)
             segment.close()
-            _unlink(segment.name, self.folder)
-        return len(gone)
+        return [segment.name for segment in gone]
+
+    def remove(self, names: Sequence[SegmentName]) -> None:
+        """Removes the files of segments that were let go of. Needs no lock, and takes a while for large ones."""
+        for name in names:
+            _unlink(name, self.folder)
 
     def clear_left_overs(self, state: State) -> None:
         """Removes files that no layout names: of compactions that a crash cut off, or of what they replaced."""

@@ -52,7 +52,7 @@ class Compacted:
         segments: how many were replaced.
         slots: in them.
         kept: of these, how many live on in the new one.
-        held_s: how long the shard's lock was held for it.
+        held_s: how long the shard's lock was held for it, at the longest, seconds.
     """
 
     segments: int

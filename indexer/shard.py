@@ -12,6 +12,8 @@ with it, so that state and offset move, and rewind, together. The commit protoco
     5  at most every 100 ms, for all commits since: sync codes and columns, then RocksDB's log, and only then note the
        durable offset and forget the recorded deaths. Further commits go on meanwhile and wait for the next one
 
+Step 5 and compaction are in indexer/shard_upkeep.py.
+
 A crash before 2 leaves codes that nothing names and that the next commit overwrites; after 2 recovery.py repeats 3
 and 4. A power loss takes back 2 as far as it was not synced, offset included, and recovery.py finds by checksum what
 else is missing; the log is replayed from `applied_offset` in every case.
@@ -27,27 +29,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dotstream.clock import Clock
-from dotstream.errors import Retryable
 from indexer import folder, recovery
 from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, read_batch
 from indexer.background import Background
-from indexer.code_files import sync_files
 from indexer.commit_page import State
-from indexer.compaction import DEAD_SHARE, Compacted, Move, choose, copy, oldest_layout
 from indexer.database import I64, U64
 from indexer.disk import disk
-from indexer.errors import LockHeld, Superseded
+from indexer.errors import LockHeld
 from indexer.flights import Flights
 from indexer.folder import Identity, held
 from indexer.generations import check_name
 from indexer.names import Names
 from indexer.recovery import open_shard
-from indexer.shard_answers import ShardAnswers
+from indexer.shard_upkeep import ShardUpkeep
 from indexer.staging import Staged, Stager
 from indexer.steps import Steps, no_steps
 
 DEFAULT_SEGMENT_SLOTS = 65_536
-SYNC_EVERY_S = 0.1
 LEVEL_EVERY_MS = 3_600_000
 
 
@@ -73,7 +71,7 @@ class Applied:
     skipped: int
 
 
-class Shard(ShardAnswers):
+class Shard(ShardUpkeep):
     """The writer of one partition. One thread applies; queries may come from others meanwhile.
 
     After any error but `Poison` and `ValueError` the shard takes no further batch: close it and open it again.
@@ -262,15 +260,6 @@ class Shard(ShardAnswers):
             self._damaged -= {slot for slot, _, _ in staged.rewrites} | set(staged.deaths)
         self._flights.settle(outcomes)
 
-    def _check_usable(self) -> None:
-        if self._closed or not self._usable:
-            raise Retryable("the shard was closed or failed in a commit; open it again")
-        try:
-            self._opened.place.check()
-        except Superseded:
-            self._usable = False
-            raise
-
     def _write_state(self, state: State) -> None:
         batch = self._catalogue.batch()
         batch.put("meta", b"state", state.pack())
@@ -279,152 +268,7 @@ class Shard(ShardAnswers):
         self._unsynced = True
         self._publish()
 
-    def _publish(self) -> None:
-        """Step 4: the commit page for followers, the view for this process."""
-        self._opened.page.write(self._state.pack())
-        self._view = self._opened.files.view(self._state)
-
-    # -- compaction ----------------------------------------------------------------------------------------------
-
-    def compact(self, dead_share: float = DEAD_SHARE) -> Compacted | None:
-        """Compacts the sparsest segments, and removes the files of those replaced before that nobody needs any more.
-
-        indexer/compaction.py numbers the steps. From any thread, one at a time; writing and queries go on meanwhile.
-
-        Args:
-            dead_share: from which share of dead slots a segment is sparse.
-
-        Returns:
-            What was done; None when nothing is sparse.
-
-        Raises:
-            Superseded, DiskFull, Retryable, Damaged: as for `apply`.
-        """
-        with self._compacting, disk():
-            self._let_go()
-            with self._mutex:
-                self._check_usable()
-                files, state = self._opened.files, self._state
-                may_move = files.sealed_before(0 if self._damaged else state.durable_segment)
-            segments = choose(may_move, files.spec, dead_share)
-            if not segments:
-                return None
-            self._at("compaction chosen")
-            move = copy(files.folder, files.spec, segments, files.layout.number + 1)
-            try:
-                self._at("compaction copied")
-                with self._mutex:
-                    started = self._clock.monotonic()
-                    self._check_usable()
-                    self._usable = False
-                    self._put_in_place(move)
-                    self._usable = True
-                    held_s = self._clock.monotonic() - started
-            except BaseException:
-                move.abandon()
-                raise
-            return Compacted(len(segments), sum(each.spec.capacity for each in segments), move.slots, held_s)
-
-    def _put_in_place(self, move: Move) -> None:
-        """Steps 3 and 4 of a compaction."""
-        files = self._opened.files
-        layout = files.layout.replaced(move.name, move.slots)
-        indices, slots, offsets = move.died_since()
-        deaths = {
-            U64.pack(slot): I64.pack(offset) for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True)
-        }
-        state = replace(self._state, layout=layout.number)
-        batch = self._catalogue.batch()
-        for key, offset in deaths.items():
-            batch.put("deaths", key, offset)
-        batch.put("meta", b"layout", layout.pack())
-        batch.put("meta", b"state", state.pack())
-        self._at("layout staged")
-        self._catalogue.write(batch)
-        self._at("layout written")
-        if move.made is not None and len(indices):
-            move.made.kill(indices, offsets)
-        files.replace(layout, move.name, move.made)
-        self._state, self._unsynced = state, True
-        self._recent.extend(U64.pack(slot) for slot in slots.tolist())
-        self._compactions += 1
-        self._publish()
-        self._at("layout published")
-
-    def _let_go(self) -> None:
-        """Step 5 of a compaction."""
-        files, place = self._opened.files, self._opened.place
-        if not files.replaced:
-            return
-        incarnation, partition = self._state.incarnation, self._opened.identity.partition
-        oldest = oldest_layout(place.home.parent, partition, incarnation, self._clock.monotonic())
-        with self._mutex:
-            self._check_usable()
-            unneeded = self._durable_layout if oldest is None else min(oldest, self._durable_layout)
-            if files.let_go(unneeded):
-                self._at("replaced removed")
-
-    # -- the disk ------------------------------------------------------------------------------------------------
-
-    def maybe_sync(self) -> bool:
-        """Begins step 5 beside the writer when it is due: something was committed, and the last sync is 100 ms ago.
-
-        Call it in every round.
-
-        Returns:
-            Whether it began.
-
-        Raises:
-            DiskFull, Retryable: the last one failed; open the shard again.
-        """
-        if not self._unsynced or self._clock.monotonic() - self._synced_at < SYNC_EVERY_S:
-            return False
-        return self._background.begin(self.sync)
-
-    def sync(self) -> None:
-        """Step 5 now: everything committed so far is durable when it returns. From any thread; commits go on meanwhile.
-
-        Raises:
-            DiskFull, Retryable: open the shard again; the durable offset has not moved.
-        """
-        with self._syncing, disk():
-            try:
-                self._sync()
-            except BaseException:
-                with self._mutex:
-                    self._usable, self._unsynced = False, True
-                raise
-
-    def _sync(self) -> None:
-        with self._mutex:
-            self._check_usable()
-            reached, files = self._state, self._opened.files.unsynced()
-            deaths, self._recent = self._recent, []
-            self._unsynced = False
-        self._at("syncing")
-        sync_files(files)
-        self._at("codes synced")
-        self._catalogue.sync()
-        self._at("log synced")
-        with self._mutex:
-            self._check_usable()
-            state = replace(
-                self._state,
-                durable=reached.applied,
-                durable_segment=reached.head_segment,
-                durable_length=reached.head_length,
-            )
-            batch = self._catalogue.batch()
-            again = set(self._recent)  # of a slot that moved meanwhile, whose new columns wait for the next sync
-            for key in deaths:
-                if key not in again:
-                    batch.delete("deaths", key)
-            batch.put("meta", b"state", state.pack())
-            self._catalogue.write(batch)
-            self._at("durable noted")
-            self._state, self._durable_layout = state, reached.layout
-            self._publish()
-            self._synced_at = self._clock.monotonic()
+    # -- taking over and letting go ------------------------------------------------------------------------------
 
     def promote(self) -> None:
         """Puts a caught-up rebuild in the place of the present folder, which readers leave at their next refresh."""

@@ -16,7 +16,8 @@ from indexer.arbitration import Logged
 from indexer.catalogue import FAMILIES, Catalogue
 from indexer.follower import committed
 from indexer.records import decode, encode
-from indexer.shard import SYNC_EVERY_S, Shard
+from indexer.shard import Shard
+from indexer.shard_upkeep import SYNC_EVERY_S
 from ops.bench._index_world import BITS, CODES, FEATURE, GENERATION, open_shard, records
 
 BATCH = 512
