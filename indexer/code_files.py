@@ -48,6 +48,7 @@ class CodeFiles:
         self._segments: list[Segment] = []
         self._numbers: list[int] = []
         self._dirty: set[Segment] = set()
+        self._noted: list[tuple[Ints, Ints]] | None = None
         try:
             for name, each in layout.files(spec, state.head_segment):
                 head = name.number == state.head_segment
@@ -111,6 +112,8 @@ class CodeFiles:
             return
         slots = np.array(list(deaths), np.int64)
         offsets = np.array(list(deaths.values()), np.int64)
+        if self._noted is not None:
+            self._noted.append((slots, offsets))
         numbers = slots >> 32
         for number in np.unique(numbers).tolist():
             here = numbers == number
@@ -137,6 +140,16 @@ class CodeFiles:
     def sealed_before(self, number: int) -> list[Segment]:
         """The segments that end before this number, ascending."""
         return [segment for segment in self._segments if segment.name.last < number]
+
+    def note_deaths(self) -> None:
+        """From now on deaths are noted for `noted_deaths`."""
+        self._noted = []
+
+    def noted_deaths(self) -> tuple[Ints, Ints]:
+        """(slots, offsets) of the deaths since `note_deaths`; the next are not noted any more."""
+        noted, self._noted = self._noted or [], None
+        slots, offsets = zip((np.empty(0, np.int64),) * 2, *noted, strict=True)
+        return np.concatenate(slots), np.concatenate(offsets)
 
     def replace(self, layout: Layout, name: SegmentName, made: Segment | None) -> None:
         """Puts a compacted segment, or for None nothing, in the place of those from its number to its last."""

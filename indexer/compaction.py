@@ -4,7 +4,8 @@ A slot keeps its number when its code moves, so that no row of the catalogue cha
 any watermark finds: `born`, `died` and checksum go along, slots that were dead already are in no version to come, and
 versions taken before keep the segments that they were taken with. The steps, each of which a crash may cut off:
 
-    1  choose neighbouring sealed segments that are sparse, none of them with codes that are not durable or damaged
+    1  choose neighbouring sealed segments that are sparse, none of them with codes that are not durable or damaged;
+       deaths are noted from here on
     2  without the shard's lock: copy what lives into a new file, its numbers in a column, sealed and synced
     3  under the lock: one RocksDB batch with the next layout, its number in the state, and as `deaths` what died since
        the copy was begun. The commit point
@@ -124,17 +125,13 @@ class Move:
         if self.made is not None:
             self.made.close()
 
-    def died_since(self) -> tuple[Ints, Ints, Ints]:
-        """What died since the copy was begun: (indices in the new segment, slots, offsets)."""
-        found: list[tuple[Ints, Ints, Ints]] = []
-        at = 0
-        for segment, indices in self.parts:
-            died = segment.died[indices]
-            late = np.flatnonzero(died != LIVE)
-            found.append((late + at, segment.slots_at(indices[late]), died[late]))
-            at += len(indices)
-        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-        return columns[0], columns[1], columns[2]
+    def died_since(self, slots: Ints, offsets: Ints) -> tuple[Ints, Ints, Ints]:
+        """Of deaths noted since the compaction was begun, those of slots that were copied alive: (indices in the new
+        segment, slots, offsets).
+        """
+        indices = np.full(len(slots), -1) if self.made is None else self.made.indices_of(slots)
+        here = indices >= 0
+        return indices[here], slots[here], offsets[here]
 
 
 def copy(folder: Path, spec: SegmentSpec, segments: Sequence[Segment], layout: int) -> Move:

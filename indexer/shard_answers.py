@@ -1,7 +1,7 @@
 """What a shard answers in the process of its writer: where it stands, what it owes the log, and every question.
 
-The writing half is indexer/shard.py, what goes on beside the writer indexer/shard_upkeep.py. Questions may come from any
-thread while one thread writes; they look at the newest view, which each commit replaces as a whole.
+The writing half is indexer/shard.py, what goes on beside the writer indexer/shard_upkeep.py. Questions may come from
+any thread while one thread writes; they look at the newest view, which each commit replaces as a whole.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ indexer/shard.py numbers the steps of a commit, of which syncs are the fifth; in
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from indexer.compaction import DEAD_SHARE, Compacted, Move, choose, copy, oldest
 from indexer.database import I64, U64
 from indexer.disk import disk
 from indexer.errors import Superseded
+from indexer.segments import Segment
 from indexer.shard_answers import ShardAnswers
 from indexer.steps import Steps
 
@@ -120,28 +121,42 @@ class ShardUpkeep(ShardAnswers):
             with self._holding(held):
                 files, state = self._opened.files, self._state
                 may_move = files.sealed_before(0 if self._damaged else state.durable_segment)
-            segments = choose(may_move, files.spec, dead_share)
-            if not segments:
-                return None
-            self._at("compaction chosen")
-            move = copy(files.folder, files.spec, segments, files.layout.number + 1)
+                files.note_deaths()
             try:
-                self._at("compaction copied")
-                with self._holding(held):
-                    self._usable = False
-                    self._put_in_place(move)
-                    self._usable = True
-            except BaseException:
-                move.abandon()
-                raise
-            return Compacted(len(segments), sum(each.spec.capacity for each in segments), move.slots, max(held))
+                segments = choose(may_move, files.spec, dead_share)
+                if not segments:
+                    return None
+                self._at("compaction chosen")
+                kept = self._move(segments, held)
+            finally:
+                files.noted_deaths()
+            return Compacted(len(segments), sum(each.spec.capacity for each in segments), kept, max(held))
+
+    def _move(self, segments: Sequence[Segment], held: list[float]) -> int:
+        """Steps 2 to 4 of a compaction; returns how many slots live on."""
+        files = self._opened.files
+        move = copy(files.folder, files.spec, segments, files.layout.number + 1)
+        try:
+            self._at("compaction copied")
+            with self._holding(held):
+                self._usable = False
+                self._put_in_place(move)
+                self._usable = True
+        except BaseException:
+            move.abandon()
+            raise
+        return move.slots
 
     @contextmanager
     def _holding(self, times: list[float]) -> Iterator[None]:
-        """The shard's lock; seconds for which it was held are added to `times`."""
+        """The shard's lock; seconds for which it was held are added to `times`.
+
+        The folder is looked at before: a thread that asks the system lets others compute, and waits for its turn again.
+        """
+        self._opened.place.check()
         with self._mutex:
             started = self._clock.monotonic()
-            self._check_usable()
+            self._check_open()
             yield
             times.append(self._clock.monotonic() - started)
 
@@ -149,7 +164,7 @@ class ShardUpkeep(ShardAnswers):
         """Steps 3 and 4 of a compaction."""
         files = self._opened.files
         layout = files.layout.replaced(move.name, move.slots)
-        indices, slots, offsets = move.died_since()
+        indices, slots, offsets = move.died_since(*files.noted_deaths())
         deaths = {
             U64.pack(slot): I64.pack(offset) for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True)
         }
@@ -187,13 +202,16 @@ class ShardUpkeep(ShardAnswers):
     # -- what the writer needs too ---------------------------------------------------------------------------------
 
     def _check_usable(self) -> None:
-        if self._closed or not self._usable:
-            raise Retryable("the shard was closed or failed in a commit; open it again")
+        self._check_open()
         try:
             self._opened.place.check()
         except Superseded:
             self._usable = False
             raise
+
+    def _check_open(self) -> None:
+        if self._closed or not self._usable:
+            raise Retryable("the shard was closed or failed in a commit; open it again")
 
     def _publish(self) -> None:
         """Step 4: the commit page for followers, the view for this process."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,24 +50,33 @@ def ingest(folder: Path, pins: int) -> dict[str, float]:
 
 def _raw(folder: Path, pins: int) -> float:
     """Seconds to put the shard's codes into a mapped file and its catalogue's entries into RocksDB, in as many batches
-    and synced as often as a shard is, all of it made ready beforehand.
+    and synced as often as a shard is, all of it made ready beforehand: each batch has the entries of the same pins as
+    the shard's own.
     """
+    batches = -(-pins // BATCH)
+    commits: list[dict[str, tuple[list[bytes], list[bytes]]]] = [{} for _ in range(batches)]
     with committed(folder / GENERATION / "0", 0, SystemClock()) as version:
         codes = np.concatenate([segment.codes[:length] for segment, length in version.view.segments])
-        entries = []
         for family in FAMILIES:
             with version.catalogue.scan(family) as found:
-                entries += [(family, key, value) for key, value in found]
-    batches = -(-pins // BATCH)
-    order = np.random.default_rng(0).permutation(len(entries))  # families mixed, as commits mix them
-    mixed = [entries[n] for n in order]
+                for key, value in found:
+                    commit = commits[min(pins - 1, _pin_of(family, key, value)) // BATCH]
+                    keys, values = commit.setdefault(family, ([], []))
+                    keys.append(key)
+                    values.append(value)
     catalogue = Catalogue(folder / "raw")
     file = _preallocated(folder / "raw.codes", codes.nbytes)
     try:
-        return _write(codes, mixed, batches, catalogue, file)
+        return _write(codes, commits, catalogue, file)
     finally:
         catalogue.close()
         os.close(file)
+
+
+def _pin_of(family: str, key: bytes, value: bytes) -> int:
+    """The number of the pin that brought an entry; for an entry of no one pin, one behind all."""
+    _, found, number = (value if family == "slots" else key).rpartition(b"pin-")
+    return int(number) if found else sys.maxsize
 
 
 def _preallocated(path: Path, size: int) -> int:
@@ -77,22 +87,21 @@ def _preallocated(path: Path, size: int) -> int:
 
 def _write(
     codes: npt.NDArray[np.uint8],
-    entries: Sequence[tuple[str, bytes, bytes]],
-    batches: int,
+    commits: Sequence[Mapping[str, tuple[list[bytes], list[bytes]]]],
     catalogue: Catalogue,
     file: int,
 ) -> float:
     with mmap.mmap(file, codes.nbytes) as mapped:
         target = np.frombuffer(mapped, np.uint8).reshape(codes.shape)
         begun = synced = time.perf_counter()
-        for n in range(batches):
-            rows = slice(len(codes) * n // batches, len(codes) * (n + 1) // batches)
+        for n, commit in enumerate(commits):
+            rows = slice(n * BATCH * CODES, (n + 1) * BATCH * CODES)
             target[rows] = codes[rows]
             batch = catalogue.batch()
-            for family, key, value in entries[len(entries) * n // batches : len(entries) * (n + 1) // batches]:
-                batch.put(family, key, value)
+            for family, (keys, values) in commit.items():
+                batch.put_many(family, keys, values)
             catalogue.write(batch)
-            if time.perf_counter() - synced >= SYNC_EVERY_S or n == batches - 1:
+            if time.perf_counter() - synced >= SYNC_EVERY_S or n == len(commits) - 1:
                 os.fdatasync(file)
                 catalogue.sync()
                 synced = time.perf_counter()

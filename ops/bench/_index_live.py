@@ -28,12 +28,17 @@ class Live:
 
     Attributes:
         idle_ms, busy_ms: of one search each, with nothing coming in and with codes coming in at the pace.
+        idle_cpu_ms, busy_cpu_ms: what the searching thread computed of these, waits for a core left out.
+        applied_ms: from the call of `apply` to its return, from which on a search in the writer's process finds it.
         visible_ms: from the call of `apply` to the refresh in which the reader has it.
         pace: codes/s that came in.
     """
 
     idle_ms: list[float]
     busy_ms: list[float]
+    idle_cpu_ms: list[float]
+    busy_cpu_ms: list[float]
+    applied_ms: list[float]
     visible_ms: list[float]
     pace: float
 
@@ -49,9 +54,9 @@ def live(generation: Path, start: int, seconds: float) -> Live:
         reader = IndexReader(generation, 1, clock=SystemClock(), lease_s=60.0, name=f"bench-{os.getpid()}")
         try:
             _search(reader, 1.0)
-            idle = _search(reader, seconds)
+            idle, idle_cpu = _search(reader, seconds)
             ours.send(seconds * 1.5 + 1)
-            busy = _search(reader, seconds)
+            busy, busy_cpu = _search(reader, seconds)
             _, pace = _told(ours)
             ours.send(seconds)
             seen = _follow(reader, seconds)
@@ -61,8 +66,9 @@ def live(generation: Path, start: int, seconds: float) -> Live:
     finally:
         writer.kill()
         writer.join()
-    visible = [(seen[offset] - begun) * 1000 for offset, begun in stamps if offset in seen]
-    return Live(idle, busy, visible, pace)
+    applied = [(ended - begun) * 1000 for _, begun, ended in stamps]
+    visible = [(seen[offset] - begun) * 1000 for offset, begun, _ in stamps if offset in seen]
+    return Live(idle, busy, idle_cpu, busy_cpu, applied, visible, pace)
 
 
 def _hear(pipe: Connection) -> object:
@@ -71,24 +77,28 @@ def _hear(pipe: Connection) -> object:
     return pipe.recv()
 
 
-def _told(pipe: Connection) -> tuple[Sequence[tuple[int, float]], float]:
+def _told(pipe: Connection) -> tuple[Sequence[tuple[int, float, float]], float]:
     told = _hear(pipe)
     assert isinstance(told, tuple)  # noqa: S101  what `_write` sends
     return told
 
 
-def _search(reader: IndexReader, seconds: float) -> list[float]:
-    """Milliseconds of each search; refreshing is outside of it, as the API does it in a thread of its own."""
+def _search(reader: IndexReader, seconds: float) -> tuple[list[float], list[float]]:
+    """Milliseconds of each search, and those of its thread's computing; refreshing is outside of it, as the API does it
+    in a thread of its own.
+    """
     random = np.random.default_rng(7)
     taken: list[float] = []
+    computed: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         reader.refresh()
         query = random.bytes(BITS // 8)
-        begun = time.perf_counter()
+        begun, own = time.perf_counter(), time.thread_time()
         reader.search(query, 10)
         taken.append((time.perf_counter() - begun) * 1000)
-    return taken
+        computed.append((time.thread_time() - own) * 1000)
+    return taken, computed
 
 
 def _follow(reader: IndexReader, seconds: float) -> dict[int, float]:
@@ -118,12 +128,13 @@ def _write(generation: Path, start: int, pipe: Connection) -> None:
         turns = round(seconds / EVERY_S)
         logged = list(records(turns * share, start=start + at, first=start + at))
         at += len(logged)
-        stamps: list[tuple[int, float]] = []
+        stamps: list[tuple[int, float, float]] = []
         begun = time.monotonic()
         for turn in range(turns):
             batch = logged[turn * share : (turn + 1) * share]
-            stamps.append((batch[-1].offset, time.monotonic()))
+            called = time.monotonic()
             shard.apply(batch)
+            stamps.append((batch[-1].offset, called, time.monotonic()))
             shard.maybe_sync()
             time.sleep(max(0.0, begun + (turn + 1) * EVERY_S - time.monotonic()))
         pipe.send((stamps, len(logged) * CODES / (time.monotonic() - begun)))

@@ -13,7 +13,7 @@ from indexer.answers import Query
 from indexer.arbitration import Logged
 from indexer.crew import ALONE, Crew
 from indexer.records_pb2 import Box, Code, DetectedObject, ObjectRecord
-from indexer.shard import Shard
+from indexer.shard import DEFAULT_SEGMENT_SLOTS, Shard
 
 Codes = npt.NDArray[np.uint8]
 
@@ -70,7 +70,7 @@ def _logged(offset: int, pin: int, version: int, codes: Codes) -> Logged:
     return Logged(offset, record.pin_id.encode(), record, 1_700_000_000_000 + offset)
 
 
-def open_shard(generation: Path, partition: int = 0) -> Shard:
+def open_shard(generation: Path, partition: int = 0, segment_slots: int = DEFAULT_SEGMENT_SLOTS) -> Shard:
     """The shard of the benchmark in a generation's folder."""
     return Shard.open(
         generation / str(partition),
@@ -80,6 +80,7 @@ def open_shard(generation: Path, partition: int = 0) -> Shard:
         feature=FEATURE,
         bits=BITS,
         clock=SystemClock(),
+        segment_slots=segment_slots,
     )
 
 
