@@ -38,6 +38,7 @@ class Measured:
         groups: quality by group, overall last.
         average_precision: of the COCO API.
         latency: of single pictures.
+        reach: its `recall` is the share of objects that an anchor overlaps enough; None but for an SSD's checkpoint.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Measured:
     groups: Mapping[str, Quality]
     average_precision: Mapping[str, float]
     latency: Latency
+    reach: Quality | None = None
 
 
 def as_json(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> dict[str, Any]:
@@ -68,6 +70,8 @@ def as_json(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> dict
             figures[f"{one.name} {group} recall"] = _share(quality.recall, quality.recall_interval)
         for name, value in one.average_precision.items():
             figures[f"{one.name} {name}"] = {"value": _number(value), "unit": "share"}
+        if one.reach is not None:
+            figures[f"{one.name} anchors reach"] = _share(one.reach.recall, one.reach.recall_interval)
         figures[f"{one.name} latency p50"] = {"value": one.latency.p50, "unit": "ms"}
         figures[f"{one.name} latency p99"] = {"value": one.latency.p99, "unit": "ms"}
     return {"name": "detection", "conditions": {**conditions, "models": models}, "figures": figures}
@@ -87,6 +91,10 @@ def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
         table.add_row(group.replace("_", " "), *cells)
     for name in ("AP", "AP50", "AP75"):
         table.add_row(name, *(cell for one in measured for cell in (f"{one.average_precision[name]:.3f}", "")))
+    if any(one.reach is not None for one in measured):
+        table.add_row(
+            "objects that an anchor reaches", *(cell for one in measured for cell in ("", _cells(one.reach)[1]))
+        )
     table.add_row(
         "latency p50 / p99",
         *(cell for one in measured for cell in (f"{one.latency.p50:.1f} ms", f"{one.latency.p99:.1f} ms")),

@@ -140,6 +140,7 @@ def _measure(
     from triton_models.detectors.coco_ap import average_precision
     from triton_models.detectors.metrics import best_threshold, matched, qualities
     from triton_models.detectors.predict import answers_of, latency
+    from triton_models.detectors.reach import within_reach
 
     if tuning is not None:
         said, _ = answers_of(predictor, tuning.samples, tuning.labels, say)
@@ -156,4 +157,5 @@ def _measure(
         qualities(matches, test.labels),
         average_precision(test.samples, said, test.labels.names),
         latency(predictor, test.samples, rounds),
+        None if predictor.anchors is None else within_reach(predictor.anchors, test.samples, iou),
     )

@@ -1,8 +1,9 @@
 """Where a detector's weights begin: torchvision's download, a local file, the package of the light detector, or random.
 
-Random weights come only when they are asked for by that word, and everything made from them says so. A file is either
-a state dict as torchvision names its layers (a fine-tuned classifier, as the paper's bases are) or nothing at all: what
-does not fit is refused, never loaded in part. Files are read with `weights_only`, so that none can run code.
+Random weights come only when they are asked for by that word, and everything made from them says so. A file is a
+checkpoint of `dotstream train embedder`, or a state dict as torchvision names its layers (a fine-tuned classifier, as
+the paper's bases are), or nothing at all: what does not fit is refused, never loaded in part. Files are read with
+`weights_only`, so that none can run code.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ def load_classifier(base: nn.Module, source: str) -> Provenance:
         path = Path(source)
         state = read_state(path)
         origin = f"file {path.name} sha256 {sha256_of(path)[:16]}"
+        if "about" in state and "model" in state:
+            origin += f", fine-tuned on {state['about'].get('data')} from {state['about'].get('base')}"
+            state = {name.removeprefix("body."): value for name, value in state["model"].items()}
     _fill(base, state, origin)
     return Provenance(origin)
 

@@ -134,14 +134,15 @@ def qualities(matches: Matches, labels: LabelMap, *, seed: int = 0) -> Mapping[s
             part[:, columns].sum(axis=1) for part in (matches.right, matches.wrong, matches.objects)
         )
         if group == OVERALL or (right + wrong + objects).any():
-            result[group] = _quality(right, wrong, objects, np.random.default_rng(seed))
+            result[group] = quality_of(right, wrong, objects, seed=seed)
     return result
 
 
-def _quality(
-    right: NDArray[np.int64], wrong: NDArray[np.int64], objects: NDArray[np.int64], random: np.random.Generator
+def quality_of(
+    right: NDArray[np.int64], wrong: NDArray[np.int64], objects: NDArray[np.int64], *, seed: int = 0
 ) -> Quality:
-    rows = random.integers(0, len(right), (RESAMPLES, len(right)))
+    """The quality that these counts of each picture make, int64 [n] each."""
+    rows = np.random.default_rng(seed).integers(0, len(right), (RESAMPLES, len(right)))
     rights = right[rows].sum(axis=1)
     precision = _share(rights, (right + wrong)[rows].sum(axis=1))
     recall = _share(rights, objects[rows].sum(axis=1))

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from dotstream.errors import Misconfigured
 from triton_models.cards import MODEL_FILE, read_card
 from triton_models.client import read_labels
+from triton_models.detectors.boxes import corners_of
 from triton_models.detectors.checkpoints import Checkpoint
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer
+from triton_models.detectors.ssd import Ssd
 from triton_models.pixels import resize
 from triton_models.training.loop import device_of
 
@@ -35,6 +37,8 @@ class Predictor(Protocol):
     device: str
     labels: Sequence[str]
     size: int
+    anchors: NDArray[np.float32] | None
+    """An SSD's, float32 [A, 4], x0, y0, x1, y1 as shares of the picture; None where they are not known."""
 
     def detect(self, images: Images) -> Raw: ...
 
@@ -60,6 +64,7 @@ class TorchPredictor:
         )
         self.labels: Sequence[str] = spec.labels
         self.size = spec.size
+        self.anchors = corners_of(self._detector.anchors).cpu().numpy() if isinstance(self._detector, Ssd) else None
 
     def detect(self, images: Images) -> Raw:
         with torch.inference_mode():
@@ -81,6 +86,7 @@ class ServedPredictor:
     """
 
     device = "cpu"
+    anchors: NDArray[np.float32] | None = None
 
     def __init__(self, repository: Path, name: str, version: int = 1, *, threads: int = 0) -> None:
         try:

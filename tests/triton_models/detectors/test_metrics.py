@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from triton_models.detectors.coco_ap import average_precision, evaluated
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer, best_threshold, matched, qualities
+from triton_models.detectors.reach import within_reach
 
 LABELS = LabelMap({"fashion": ("bag",), "vehicles": ("car", "bus")})
 BAG, CAR, BUS = 0, 1, 2
@@ -113,3 +115,13 @@ def test_average_precision_of_perfect_and_of_no_answers() -> None:
     assert average_precision([TRUTH], perfect, LABELS.names)["AP"] == pytest.approx(1.0)
     assert average_precision([TRUTH], [answer([])], LABELS.names)["AP50"] == pytest.approx(0.0)
     assert math.isnan(average_precision([sample([])], perfect, LABELS.names)["AP"])
+
+
+def test_the_reach_of_anchors_by_hand() -> None:
+    """Objects of 10 x 10 in a picture of 100 x 100; anchors that overlap the first wholly and the second by half."""
+    truth = replace(sample([(0, 0, 10, 10, BAG), (40, 0, 50, 10, CAR)]), width=100, height=100)
+    anchors = np.array([[0, 0, 0.1, 0.1], [0.4, 0, 0.5, 0.05], [0.7, 0.7, 1, 1]], np.float32)
+    nothing = replace(sample([]), width=100, height=100)
+    for iou, expected in ((0.7, 0.5), (0.45, 1.0)):
+        found = within_reach(anchors, [truth, nothing], iou)
+        assert (found.recall, found.objects) == (expected, 2)

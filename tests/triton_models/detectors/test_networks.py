@@ -148,7 +148,7 @@ def test_base_weights_are_loaded_whole_or_refused(tmp_path: Path, monkeypatch: p
     base = vgg16()
     path = tmp_path / "vgg16.pth"
     path.write_bytes(b"half a gigabyte")
-    content = dict(base.state_dict())
+    content: dict[str, object] = dict(base.state_dict())
     monkeypatch.setattr(base_weights, "read_state", lambda _: content)
     detector, origin = build(spec("ssd_vgg16"), str(path), seed=0)
     state = detector.state_dict()
@@ -157,6 +157,12 @@ def test_base_weights_are_loaded_whole_or_refused(tmp_path: Path, monkeypatch: p
     wanted = base.classifier[0].weight.detach().view(4096, 512, 7, 7)[::4, :, ::3, ::3]
     torch.testing.assert_close(state["network.upper.8.weight"], wanted)
     assert origin.text.startswith("file vgg16.pth sha256 ")
+    fine_tuned = {f"body.{name}": value for name, value in content.items()}
+    content = {"model": fine_tuned, "about": {"data": "pins", "base": "RANDOM, untrained (seed 0)"}}
+    detector, origin = build(spec("ssd_vgg16"), str(path), seed=0)
+    torch.testing.assert_close(detector.state_dict()["network.lower.0.weight"], base.features[0].weight)
+    assert origin.text.endswith(", fine-tuned on pins from RANDOM, untrained (seed 0)")
+    content = dict(base.state_dict())
     with pytest.raises(WrongCheckpoint, match="another shape"):
         build(spec("faster_rcnn_resnet101"), str(path), seed=0)
     content = dict(resnet101().state_dict())

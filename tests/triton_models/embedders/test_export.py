@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from dotstream.errors import Misconfigured
 from ops.commands.models import app
 from tests.ops.test_cli import dotstream
 from tests.support.triton import StartTriton
+from triton_models.calls import RetrySettings
 from triton_models.cards import read_card, read_cards
 from triton_models.client import TritonClient
 from triton_models.embedders.codes import medians, pack
@@ -120,9 +123,26 @@ def test_a_running_server_swaps_to_the_next_version(
     server = own_triton(copied_repository, control="explicit")
     images = patterns(SIDE)[:3]
     export_embedder(NAME, loaded, copied_repository, thresholds={"pooled": medians(features)})
-    run = dotstream("models", "load", NAME, cwd=copied_repository, env={"DOTSTREAM_TRITON__ADDRESS": server.address})
-    assert run.returncode == 0, run.stderr
     labels = copied_repository / "ssd_mobilenet_v2" / "labels.txt"
+    with (
+        TritonClient(server.address, labels=labels, versions={NAME: "1"}, retry=RetrySettings(attempts=1)) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        loaded_now = threading.Event()
+
+        def ask() -> int:
+            asked = 0
+            while not loaded_now.is_set():
+                np.testing.assert_array_equal(client.embed(images), pack(features[:3], None))
+                asked += 1
+            return asked
+
+        asking = [pool.submit(ask) for _ in range(2)]
+        address = {"DOTSTREAM_TRITON__ADDRESS": server.address}
+        run = dotstream("models", "load", NAME, cwd=copied_repository, env=address)
+        loaded_now.set()
+        assert all(one.result(timeout=60) > 0 for one in asking), "not one request failed while the versions changed"
+    assert run.returncode == 0, run.stderr
     for version, thresholds in (("1", None), ("2", medians(features))):
         with TritonClient(server.address, labels=labels, versions={NAME: version}) as client:
             np.testing.assert_array_equal(client.embed(images), pack(features[:3], thresholds))
