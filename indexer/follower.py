@@ -160,11 +160,13 @@ class Follower:
         """Takes in what the writer committed since; nothing but a look at one file and one page when it did not.
 
         Raises:
-            Retryable: the folder is being replaced or its disk refuses; try again.
+            Retryable: the folder is being replaced, is gone, or its disk refuses; try again.
             Damaged, ForeignFormat: it cannot be read.
         """
         with self._mutex:
             found = folder.stamp(self._home / CURRENT)
+            if found is None and self._version is not None:
+                raise Retryable(f"the folder of partition {self.partition} is gone")  # which is not an empty index
             if found != self._stamp:
                 self._stamp = None
                 self._reopen()

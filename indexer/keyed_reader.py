@@ -57,11 +57,13 @@ class KeyedFollower:
             The last applied offset that readings from now on reflect; -1 without a state.
 
         Raises:
-            Retryable: the folder is being replaced or its disk refuses; try again.
+            Retryable: the folder is being replaced, is gone, or its disk refuses; try again.
             Damaged, ForeignFormat: it cannot be read.
         """
         with self._mutex, disk():
             found = folder.stamp(self._home / CURRENT)
+            if found is None and self._version is not None:
+                raise Retryable(f"{self._home} is gone")  # which is not an empty state
             try:
                 if found != self._stamp:
                     self._reopen()

@@ -8,12 +8,15 @@ export function duration(ms) {
   return `${Math.round(ms / 86_400_000)} d`;
 }
 
-// Milliseconds from a pin's event to its dots; null while there are none, or when the dots are of an older version.
+// Milliseconds from a pin's event to its dots; null while there are none, when the dots are of an older version, or when
+// they were decided again since and nothing says when they first were.
 export function eventToDot(card) {
-  if (!hasDots(card)) return null;
+  if (!hasDots(card) || decidedAgain(card)) return null;
   const event = Number(card.pin.event_time);
   return event > 0 ? Math.max(0, Number(card.dots.decided_at) - event) : null;
 }
+
+export const decidedAgain = (card) => hasDots(card) && card.dots.decision > 1;
 
 export const hasDots = (card) => Boolean(card.dots) && card.dots.version === card.pin.version;
 

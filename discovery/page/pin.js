@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { DEFAULT_BOX } from "./boxes.js";
 import { at, h } from "./dom.js";
-import { count, duration, eventToDot, hasDots, name, reason, webLink } from "./format.js";
+import { count, decidedAgain, duration, eventToDot, hasDots, name, reason, webLink } from "./format.js";
 import { saveButton } from "./kept.js";
 import { reasonsOf } from "./reasons.js";
 import { Related } from "./related.js";
@@ -181,6 +181,7 @@ export class PinView {
     const facts = [
       hasDots(this.card) ? count(shown, "dot") + (dots.length > shown ? ` of ${dots.length}` : "") : "waiting for dots",
       after === null ? null : `${duration(after)} after the event`,
+      decidedAgain(this.card) ? "decided again since" : null,
       pin.board_id ? `board ${pin.board_id}` : null,
       pin.annotations.slice(0, 6).join(", ") || null,
     ].filter(Boolean);

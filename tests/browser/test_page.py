@@ -40,6 +40,13 @@ def test_a_pin_and_its_dots_appear_as_they_arrive(page: Page, stage: Stage) -> N
     assert abs(point["x"] + point["width"] / 2 - scene["x"] - scene["width"] / 2) < 5
     assert abs(point["y"] + point["height"] / 2 - scene["y"] - scene["height"] / 2) < 5
     expect(page.locator("#freshness")).to_have_text("84 ms")
+    stage.dots(record, decision=2, after_ms=3_600_000)
+    expect(page.get_by_role("link", name=re.compile("^Title of first with 1 dot$"))).to_be_visible()
+    expect(page.locator("#freshness")).to_have_text("–")
+    card_again = page.get_by_role("link", name="Title of first with 1 dot")
+    card_again.click()
+    expect(page.get_by_text("decided again since")).to_be_visible()
+    page.keyboard.press("Escape")
     expect(page.locator("#count")).to_have_text("1")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,24 @@ def test_a_damaged_index_is_a_503_and_the_api_is_not_ready(api: httpx.Client, so
     problem(api.post("/search/objects", json={"pin_id": "red", "object_index": 0}), 503, "unavailable")
     until(lambda: api.get("/readyz").status_code == 503)
     assert problem(api.get("/readyz"), 503, "unavailable")["checks"]["index"] is False
+
+
+def test_an_index_that_is_gone_is_a_503_and_no_empty_index(api: httpx.Client, some: Stage, tmp_path: Path) -> None:
+    home = tmp_path / "index" / "g1"
+    home.rename(tmp_path / "away")
+    for asked in (
+        api.post("/search/objects", json={"pin_id": "red", "object_index": 0}),
+        api.post("/lens", files={"image": patch("red")}),
+        api.get("/pins"),
+        api.get("/pins/nobody"),
+        api.get("/pins/red/related"),
+    ):
+        problem(asked, 503, "unavailable")
+    until(lambda: api.get("/readyz").status_code == 503)
+    shutil.rmtree(home, ignore_errors=True)
+    (tmp_path / "away").rename(home)
+    until(lambda: api.get("/readyz").status_code == 200)
+    assert api.post("/search/objects", json={"pin_id": "red", "object_index": 0}).status_code == 200
 
 
 words = st.recursive(

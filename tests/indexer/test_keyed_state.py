@@ -191,6 +191,23 @@ def test_the_layout_of_the_position_is_fixed() -> None:
     assert unpack(bytes.fromhex(golden)) == Position(b"\xab" * 16, 5, -1, building=True)
 
 
+def test_a_state_that_is_gone_is_no_empty_one(tmp_path: Path) -> None:
+    home, log = tmp_path / "states", a_log()
+    state = open_state(home / "0", CLOCK)
+    apply(state, log)
+    reader = KeyedReader(home, STORE, 1)
+    assert reader.refresh() == {0: 39}
+    home.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(Retryable, match="gone"):
+            reader.refresh()
+    (tmp_path / "away").rename(home)
+    assert reader.refresh() == {0: 39}
+    assert reader.get("last", log[-1][0]) == log[-1][1]
+    reader.close()
+    state.close()
+
+
 def test_a_reader_follows_every_partition_through_flushes(tmp_path: Path) -> None:
     reader = KeyedReader(tmp_path, STORE, 2)
     assert reader.refresh() == {0: -1, 1: -1}
