@@ -10,18 +10,22 @@ Sketches (sketches.py) are a small part of the codes' size, and a sketch's dista
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from indexer.asks import Ask
 from indexer.crew import Crew
-from indexer.scan import Ints, Nearest
+from indexer.scan import Ints, Mask, Nearest
 from indexer.search import Candidates, by_view
 from indexer.sketches import ENOUGH_ROWS, Sample, rows_of
 from indexer.sweeps import Job, Part, jobs, parts_of, sweep
 from indexer.view import View
 
 _MOST_TIES = 4
+_TRIED, _TRIED_PARTS, _SPARE = 16, 4, 8
+"""One in so many sketches, of about so many parts, tells how near the nearest are; so many more than their share are
+looked for among them."""
 _FEWEST = 100
 _WORTH_IT = 8
 """A range search reads all codes when more than one in so many looks near enough."""
@@ -94,9 +98,14 @@ class SketchSearch:
         depth = max(_FEWEST, round(self._share * rows_of(parts)))
         looks = [self._sketched(asks[number], max(depth, 4 * asks[number].k), sample) for number in job.asks]
         slices = [sample.of(part) for part in parts]
-        near = swept(slices, looks, Job(list(range(len(looks))), job.masks), sliced=True)
-        for number, look, one in zip(job.asks, looks, near, strict=True):
-            yield Job([number], rows=_rows(parts, one, _MOST_TIES * look.k))
+        near = _nearest_sketches(slices, looks, job.masks, swept)
+        for number, look, masks, one in zip(job.asks, looks, job.masks, near, strict=True):
+            rows = _rows(parts, one, _MOST_TIES * look.k)
+            if 2 * _living(parts, rows) < look.k <= one.total:  # the dead lie in the way
+                of_version = [_of_version(part, sketched) for part, sketched in zip(parts, slices, strict=True)]
+                (one,) = swept(of_version, [look], Job([0], [masks]), sliced=True)  # noqa: PLW2901
+                rows = _rows(parts, one, _MOST_TIES * look.k)
+            yield Job([number], rows=rows)
 
     def _by_distance(
         self, job: Job, asks: Sequence[Ask], parts: Sequence[Part], sample: Sample, swept: _Sweep
@@ -122,11 +131,49 @@ class SketchSearch:
         return Ask(ask.code[sample.places], k, min(ask.within, self._bits), ask.terms)
 
 
+def _nearest_sketches(
+    slices: Sequence[Part], looks: Sequence[Ask], masks: Sequence[list[Mask | None]], swept: _Sweep
+) -> list[Nearest]:
+    """The sketches nearest to each query. A part of them tells first how near these will be: most sketches then cost
+    nothing, where otherwise several times as many as are wanted would be kept for a while.
+    """
+    everyone = list(range(len(looks)))
+    step = max(1, len(slices) // _TRIED_PARTS)
+    few = [Part(one.number, one.view, one.segment, _tried(one, step), one.stored) for one in slices[::step]]
+    tried = [replace(look, k=-(-look.k // _TRIED) + _SPARE) for look in looks]
+    bounds = [one.bound for one in swept(few, tried, Job(everyone, list(masks)), sliced=True)]
+    within = [replace(look, within=bound) for look, bound in zip(looks, bounds, strict=True)]
+    near: list[Nearest] = swept(slices, within, Job(everyone, list(masks)), sliced=True)
+    for n, (look, one) in enumerate(zip(looks, near, strict=True)):
+        if 2 * one.total < look.k and one.bound < look.within:  # that part was no example of the rest
+            (near[n],) = swept(slices, [look], Job([0], [masks[n]]), sliced=True)
+    return near
+
+
+def _tried(part: Part, step: int) -> int:
+    """How many of the first codes of every so many parts are one in `_TRIED` of all."""
+    return min(part.length, -(-part.length * step // _TRIED))
+
+
+def _of_version(part: Part, sketched: Part) -> Part:
+    """The sketches of those codes only that belong to the version."""
+    stored = replace(part.stored, codes=sketched.stored.codes)
+    return Part(part.number, part.view, part.segment, part.length, stored)
+
+
+def _living(parts: Sequence[Part], rows: Sequence[Ints]) -> int:
+    """How many of the rows have not died at the version, as far as they were of it at all."""
+    return sum(
+        int(np.count_nonzero(part.segment.died[found] > part.stored.watermark)) if part.segment.edits else len(found)
+        for part, found in zip(parts, rows, strict=True)
+    )
+
+
 def _rows(parts: Sequence[Part], near: Nearest, most: int | None) -> list[Ints]:
     """The rows that look near, ascending, by part; the nearest of them where they are very many."""
     slots = near.slots
     if most is not None and len(slots) > most:
         slots = slots[np.argpartition(near.distances, most)[:most]]
-    slots = np.sort(slots)
+    slots = np.sort(slots, kind="stable")  # threads bring pieces that are in order
     starts = np.searchsorted(slots, [part.base for part in parts])
     return [found - part.base for part, found in zip(parts, np.split(slots, starts[1:]), strict=True)]

@@ -59,7 +59,9 @@ class Sample:
         self._mutex = threading.Lock()
 
     def of(self, part: Part) -> Part:
-        """The part with its sketches in place of its codes."""
+        """The part with its sketches in place of its codes. They are of any version: whoever reads the codes of what
+        looks near looks at births and deaths too, which lie far apart in memory and cost more than a sketch does.
+        """
         with self._mutex:
             sketch, rewrites = self._made.get(part.segment), part.segment.rewrites
             if sketch is None or sketch.rewrites != rewrites:
@@ -69,9 +71,7 @@ class Sample:
                 self._made[part.segment] = sketch
             while sketch.rows < part.length:
                 self._fill(sketch, part.segment, min(part.length, sketch.rows + _CHUNK_ROWS))
-        stored = part.stored
-        sketched = Stored(sketch.words, stored.base, stored.born, stored.died, stored.watermark)
-        return Part(part.number, part.view, part.segment, part.length, sketched)
+        return Part(part.number, part.view, part.segment, part.length, Stored(sketch.words, part.base))
 
     def _fill(self, sketch: _Sketch, segment: Segment, stop: int) -> None:
         """Fills in the rows up to `stop`. Committed codes change by rewrites only, so that each is sampled once."""

@@ -97,6 +97,40 @@ def test_near_duplicates_are_all_found_and_little_else_is_read(tmp_path: Path) -
     assert rows(sketches.nearest([view], [ask], crew=ALONE, checkpoint=lambda: None)) == [[(0, 3), (0, 7), (8, 9)]]
 
 
+def test_the_dead_do_not_hide_the_living(tmp_path: Path) -> None:
+    """Many copies of the query were deleted; what lives is found behind them, and before they died they are."""
+    random = np.random.default_rng(3)
+    segment = Segment.create(tmp_path, SegmentSpec("g1", 0, BITS, SLOTS, bytes(16)), 0)
+    codes = random.integers(0, 256, (SLOTS, BITS // 8), np.uint8)
+    query = codes[0].copy()
+    codes[:300] = query
+    segment.write(0, codes, np.zeros(SLOTS, SLOT))
+    segment.kill(np.arange(300), np.full(300, 5))
+    sketches = SketchSearch(128, 0.0)
+    ask = Ask(query, 1, BITS, (Terms(Wanted(), {}),))
+    for watermark, nearest_one in ((4, 0), (5, int(np.bitwise_count(codes[300:] ^ query).sum(axis=1).min()))):
+        view = View(0, watermark, ((segment, SLOTS),))
+        ((found,),) = sketches.nearest([view], [ask], crew=ALONE, checkpoint=lambda: None)
+        assert nearest_one <= int(found.distances[0]) <= nearest_one + BITS // 8
+        assert len(found.slots) == 300 if watermark == 4 else min(found.slots) >= 300
+    segment.close()
+
+
+def test_an_example_that_misleads_costs_time_and_no_neighbours(tmp_path: Path) -> None:
+    """The first codes are the query's copies, so that a part of the sketches tells of nothing but those."""
+    random = np.random.default_rng(4)
+    segment = Segment.create(tmp_path, SegmentSpec("g1", 0, BITS, 4096, bytes(16)), 0)
+    codes = random.integers(0, 256, (4096, BITS // 8), np.uint8)
+    codes[:256] = codes[0]
+    segment.write(0, codes, np.zeros(4096, SLOT))
+    ask = Ask(codes[0], 400, BITS, (Terms(Wanted(), {}),))
+    ((found,),) = SketchSearch(64, 0.3).nearest(
+        [View(0, 1, ((segment, 4096),))], [ask], crew=ALONE, checkpoint=lambda: None
+    )
+    assert len(found.slots) >= 400
+    segment.close()
+
+
 def test_a_code_that_was_put_back_is_sketched_again(tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     codes = random.integers(0, 256, (SLOTS, BITS // 8), np.uint8)
