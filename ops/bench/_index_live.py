@@ -54,10 +54,12 @@ def live(generation: Path, start: int, seconds: float) -> Live:
         reader = IndexReader(generation, 1, clock=SystemClock(), lease_s=60.0, name=f"bench-{os.getpid()}")
         try:
             _search(reader, 1.0)
-            idle, idle_cpu = _search(reader, seconds)
+            before = _search(reader, seconds / 2)
             ours.send(seconds * 1.5 + 1)
             busy, busy_cpu = _search(reader, seconds)
             _, pace = _told(ours)
+            after = _search(reader, seconds / 2)  # of the codes that came in too
+            idle, idle_cpu = before[0] + after[0], before[1] + after[1]
             ours.send(seconds)
             seen = _follow(reader, seconds)
             stamps, _ = _told(ours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def _logged(offset: int, pin: int, version: int, codes: Codes) -> Logged:
         detector="ssd-mobilenet@1",
         embedder="bench@1",
         image_ref=f"pictures/{pin:064x}",
-        image_sha256=codes[0, :32].tobytes(),
+        image_sha256=sha256(codes[0]).digest(),
         image_width=640,
         image_height=480,
         codes=[Code(feature=FEATURE, bits=codes[0].tobytes())],
