@@ -141,13 +141,13 @@ class CodeFiles:
         """The segments that end before this number, ascending."""
         return [segment for segment in self._segments if segment.name.last < number]
 
-    def note_deaths(self) -> None:
-        """From now on deaths are noted for `noted_deaths`."""
-        self._noted = []
+    def note_deaths(self, *, wanted: bool) -> None:
+        """From now on deaths are noted for `noted_deaths`, or not any more."""
+        self._noted = [] if wanted else None
 
     def noted_deaths(self) -> tuple[Ints, Ints]:
-        """(slots, offsets) of the deaths since `note_deaths`; the next are not noted any more."""
-        noted, self._noted = self._noted or [], None
+        """(slots, offsets) of the deaths that were noted since this was last asked. Under the shard's lock."""
+        noted, self._noted = self._noted or [], []
         slots, offsets = zip((np.empty(0, np.int64),) * 2, *noted, strict=True)
         return np.concatenate(slots), np.concatenate(offsets)
 

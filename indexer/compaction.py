@@ -6,9 +6,10 @@ versions taken before keep the segments that they were taken with. The steps, ea
 
     1  choose neighbouring sealed segments that are sparse, none of them with codes that are not durable or damaged;
        deaths are noted from here on
-    2  without the shard's lock: copy what lives into a new file, its numbers in a column, sealed and synced
-    3  under the lock: one RocksDB batch with the next layout, its number in the state, and as `deaths` what died since
-       the copy was begun. The commit point
+    2  without the shard's lock: copy what lives into a new file, its numbers in a column, sealed and synced; then store
+       what died since in its columns and sync them, again and again until little is left
+    3  under the lock: one RocksDB batch with the next layout, its number in the state, and as `deaths` what died in the
+       last of these rounds. The commit point
     4  under the lock still: store these deaths in the new columns, put the segment into the view, publish the page
     5  once a sync has made 3 durable and no leased reader answers from an older layout: remove the replaced files.
        Until then deaths are stored in their columns too, for the last look of queries that are in progress
@@ -125,13 +126,20 @@ class Move:
         if self.made is not None:
             self.made.close()
 
-    def died_since(self, slots: Ints, offsets: Ints) -> tuple[Ints, Ints, Ints]:
+    def among(self, slots: Ints, offsets: Ints) -> tuple[Ints, Ints, Ints]:
         """Of deaths noted since the compaction was begun, those of slots that were copied alive: (indices in the new
         segment, slots, offsets).
         """
         indices = np.full(len(slots), -1) if self.made is None else self.made.indices_of(slots)
         here = indices >= 0
         return indices[here], slots[here], offsets[here]
+
+    def kill(self, slots: Ints, offsets: Ints) -> None:
+        """Stores noted deaths in the columns of the new segment, and syncs them, before anything names it."""
+        indices, _, here = self.among(slots, offsets)
+        if self.made is not None and len(indices):
+            self.made.kill(indices, here)
+            self.made.sync()
 
 
 def copy(folder: Path, spec: SegmentSpec, segments: Sequence[Segment], layout: int) -> Move:

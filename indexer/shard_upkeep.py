@@ -23,6 +23,8 @@ from indexer.shard_answers import ShardAnswers
 from indexer.steps import Steps
 
 SYNC_EVERY_S = 0.1
+_ROUNDS = 8
+_FEW = 64
 
 
 class ShardUpkeep(ShardAnswers):
@@ -121,7 +123,7 @@ class ShardUpkeep(ShardAnswers):
             with self._holding(held):
                 files, state = self._opened.files, self._state
                 may_move = files.sealed_before(0 if self._damaged else state.durable_segment)
-                files.note_deaths()
+                files.note_deaths(wanted=True)
             try:
                 segments = choose(may_move, files.spec, dead_share)
                 if not segments:
@@ -129,7 +131,7 @@ class ShardUpkeep(ShardAnswers):
                 self._at("compaction chosen")
                 kept = self._move(segments, held)
             finally:
-                files.noted_deaths()
+                files.note_deaths(wanted=False)
             return Compacted(len(segments), sum(each.spec.capacity for each in segments), kept, max(held))
 
     def _move(self, segments: Sequence[Segment], held: list[float]) -> int:
@@ -138,6 +140,13 @@ class ShardUpkeep(ShardAnswers):
         move = copy(files.folder, files.spec, segments, files.layout.number + 1)
         try:
             self._at("compaction copied")
+            for _ in range(_ROUNDS):
+                with self._holding(held):
+                    slots, offsets = files.noted_deaths()
+                move.kill(slots, offsets)
+                if len(slots) <= _FEW:
+                    break
+            self._at("compaction caught up")
             with self._holding(held):
                 self._usable = False
                 self._put_in_place(move)
@@ -164,7 +173,7 @@ class ShardUpkeep(ShardAnswers):
         """Steps 3 and 4 of a compaction."""
         files = self._opened.files
         layout = files.layout.replaced(move.name, move.slots)
-        indices, slots, offsets = move.died_since(*files.noted_deaths())
+        indices, slots, offsets = move.among(*files.noted_deaths())
         deaths = {
             U64.pack(slot): I64.pack(offset) for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True)
         }

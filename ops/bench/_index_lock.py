@@ -16,7 +16,7 @@ from indexer.compaction import DEAD_SHARE, Compacted
 from indexer.shard import Shard
 from ops.bench._index_world import open_shard, records
 
-SLOTS = 4_096
+SLOTS = 2_048
 PINS = 30_000
 COMPACTIONS = 2_000
 LIMIT_S = 180.0

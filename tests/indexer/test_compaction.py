@@ -134,7 +134,7 @@ def test_deaths_that_a_compaction_stores_during_a_sync_are_kept_until_the_next(t
     copied, go = threading.Event(), threading.Event()
 
     def at(step: str) -> None:
-        if step == "compaction copied":
+        if step == "compaction caught up":
             copied.set()
             assert go.wait(60)
         if step == "codes synced" and copied.is_set() and not go.is_set():
@@ -222,13 +222,44 @@ def test_a_delete_reaches_a_query_that_looks_at_replaced_segments(tmp_path: Path
     shard.close()
 
 
+def test_what_dies_while_codes_are_copied_is_in_the_new_columns_before_anything_names_them(tmp_path: Path) -> None:
+    log = churn(40, 3)
+    pins = [*range(0, 40, 2), *range(1, 40, 2)]
+    late = [log_of([(f"pin-{n}", dead(f"pin-{n}", 9))], start=len(log) + at) for at, n in enumerate(pins)]
+    left: list[int] = []
+
+    def at(step: str) -> None:
+        if step == "compaction copied":
+            for one in late[:20]:
+                shard.apply(one)
+            shard.sync()
+        if step == "compaction caught up":
+            for one in late[20:]:
+                shard.apply(one)
+            shard.sync()
+        if step == "layout staged":
+            (made,) = (tmp_path / "0").glob("v-*/segments/*-*.meta")
+            left.append(int(np.count_nonzero(np.frombuffer(made.read_bytes(), np.int64) == LIVE)))
+
+    shard = open_shard(tmp_path / "0", at=at)
+    feed(shard, log)
+    shard.sync()
+    compacted = shard.compact(SHARE)
+    assert compacted is not None
+    with shard._catalogue.scan("deaths") as found:
+        still = len(list(found))
+    assert 0 < still == left[0] < compacted.kept
+    hold_against(shard, Oracle().apply([*log, *(record for one in late for record in one)]))
+    shard.close()
+
+
 def test_what_dies_while_codes_are_copied_stays_dead_also_when_columns_are_lost(tmp_path: Path) -> None:
     log = churn(40, 3)
     late = log_of([(f"pin-{n}", dead(f"pin-{n}", 9)) for n in range(40)], start=len(log))
     done: list[str] = []
 
     def at(step: str) -> None:
-        if step == "compaction copied" and not done:
+        if step == "compaction caught up" and not done:
             done.append(step)
             shard.apply(late)
             shard.sync()
@@ -268,7 +299,8 @@ def test_a_crash_at_every_step(tmp_path: Path) -> None:
     oracle = Oracle().apply(log)
     counting = Steps()
     play(tmp_path / "whole", log, counting)
-    steps = ["compaction chosen", "compaction copied", "layout staged", "layout written", "layout published"]
+    steps = ["compaction chosen", "compaction copied", "compaction caught up"]
+    steps += ["layout staged", "layout written", "layout published"]
     assert {*steps, "replaced removed"} <= set(counting.seen)
     moving = [n for n, name in enumerate(counting.seen, 1) if name in {*steps, "replaced removed"}]
     for last in moving:
