@@ -68,6 +68,26 @@ def test_what_is_done_with_a_result_counts_for_its_query(opened: Open, stage: St
         assert (saves(stage)[-1].board_id, saves(stage)[-1].kind) == (board, SaveEvent.KIND_UNSAVED)
 
 
+@pytest.mark.parametrize("stays", [True, False], ids=["long click", "click"])
+def test_whoever_stays_on_the_other_site_clicked_long(opened: Open, stage: Stage, *, stays: bool) -> None:
+    fill(stage)
+    with serving(stage.services) as (address, _), opened(address, at="#/pin/red-1") as page:
+        page.context.route("https://shop.example/**", lambda route: route.fulfill(body="a shop"))
+        page.clock.install()
+        with page.context.expect_page() as shop:
+            page.get_by_role("link", name=re.compile("Shop at shop.example")).click()
+        shop.value.close()
+        page.evaluate("(yes) => Object.defineProperty(document, 'hidden', { get: () => yes })", stays)
+        page.clock.fast_forward(31_000)
+        told(stage, EngagementEvent.KIND_CLICK, "red-1")
+        if stays:
+            told(stage, EngagementEvent.KIND_LONG_CLICK, "red-1")
+        else:
+            page.clock.fast_forward(31_000)
+            done = [event.kind for event in stage.reports.events if isinstance(event, EngagementEvent)]
+            assert EngagementEvent.KIND_LONG_CLICK not in done
+
+
 def test_boxes_are_crops_and_queries_that_are_no_object(opened: Open, stage: Stage) -> None:
     fill(stage)
     with serving(stage.services) as (address, _), opened(address, at="#/pin/mixed/0.06,0.3,0.36,0.7") as page:
