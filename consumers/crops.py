@@ -36,7 +36,8 @@ from consumers.state_worker import Owed, Plan
 from consumers.window import Backoff
 from dotstream.clock import Clock
 from dotstream.errors import Poison, Retryable
-from indexer.keyed_state import KeyedState, Store
+from indexer.keyed_layout import Store
+from indexer.keyed_state import KeyedState
 from indexer.reader import IndexReader
 from indexer.records import SHA256_BYTES
 from indexer.records_pb2 import Box as BoxMessage

@@ -34,14 +34,14 @@ def dead_letter(message: Message, poison: Poison, *, now_ms: int, size_limit: in
     value = message.value if message.value is not None else b""
     if message.value is None:
         headers += ((PREFIX + "null", b"1"),)
-    kept = message.headers
+    kept = tuple(message.headers)
     if _size(message.key, value, kept + headers) > size_limit:
         headers += ((PREFIX + "bytes-left-out", str(len(value)).encode()),)
         value, kept = b"", ()
     return Output(dead_topic(message.topic), message.key, value, kept + headers)
 
 
-def _coordinates(message: Message, poison: Poison, now_ms: int) -> Headers:
+def _coordinates(message: Message, poison: Poison, now_ms: int) -> tuple[tuple[str, bytes], ...]:
     detail = " ".join(poison.detail.split()).encode()[:DETAIL_LIMIT].decode(errors="ignore")
     facts = {
         "topic": message.topic,

@@ -22,6 +22,7 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaMessage
 
 from consumers.bounded import BoundedCaller, Overdue
+from consumers.kafka_message import plain
 from consumers.ports import Listener, LogBroken, Message, Output, Partition
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Fatal
@@ -29,6 +30,9 @@ from producers.kafka import KafkaConnection, translate
 
 log = logging.getLogger(__name__)
 
+_BY_KEY = -1
+"""The partition that stands for the one that murmur2 of the key says."""
+Delivered = Callable[[KafkaError | None, KafkaMessage], None]
 STASH_MAX = 64
 """Messages that come while only the membership is kept alive; with so many in hand, fetching is paused."""
 
@@ -166,11 +170,16 @@ class KafkaLog:
         limit_s = self._settings.commit_limit_s if limit_s is None else min(limit_s, self._settings.commit_limit_s)
         deadline = self._clock.monotonic() + limit_s
         failures: list[str] = []
+
+        def delivered(error: KafkaError | None, record: KafkaMessage) -> None:
+            if error is not None:
+                failures.append(f"{record.topic()}: {error.str()}")
+
         offsets = [TopicPartition(topic, number, offset) for (topic, number), offset in positions.items()]
         try:
             producer.begin_transaction()
             for output in outputs:
-                self._produce(producer, output, failures, deadline)
+                self._produce(producer, output, delivered, deadline)
             left = producer.flush(max(0.1, deadline - self._clock.monotonic()))
             self._raise_if_fatal()
             if left or failures:
@@ -309,7 +318,7 @@ class KafkaLog:
         error = raw.error()
         source = (str(raw.topic()), int(raw.partition() or 0))
         if error is None:
-            message = _plain(raw)
+            message = plain(raw, source)
             self._positions[source] = message.offset + 1
             return message
         if error.code() == KafkaError._PARTITION_EOF:
@@ -320,17 +329,13 @@ class KafkaLog:
             return None
         raise self._broken(error)
 
-    def _produce(self, producer: Producer, output: Output, failures: list[str], deadline: float) -> None:
-        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
-            if error is not None:
-                failures.append(f"{output.topic}: {error.str()}")
-
-        where: dict[str, Any] = {} if output.partition is None else {"partition": output.partition}
+    def _produce(self, producer: Producer, output: Output, delivered: Delivered, deadline: float) -> None:
+        topic, key, value, headers, number = output
+        where = _BY_KEY if number is None else number
+        more: dict[str, Any] = {"headers": list(headers)} if headers else {}
         while True:
             try:
-                producer.produce(
-                    output.topic, output.value, output.key, headers=list(output.headers), on_delivery=delivered, **where
-                )
+                producer.produce(topic, value, key, where, delivered, **more)
             except BufferError:
                 if self._clock.monotonic() > deadline:
                     raise
@@ -378,29 +383,6 @@ class KafkaLog:
         if self._producer is None:
             raise LogBroken("the log is not open")
         return self._producer
-
-
-def _plain(raw: KafkaMessage) -> Message:
-    _, timestamp = raw.timestamp()
-    pairs: Any = raw.headers() or ()
-    headers = tuple((str(name), _bytes(data)) for name, data in pairs)
-    key = raw.key()
-    value = raw.value()
-    return Message(
-        topic=str(raw.topic()),
-        partition=int(raw.partition() or 0),
-        offset=int(raw.offset() or 0),
-        timestamp_ms=timestamp,
-        key=None if key is None else _bytes(key),
-        value=None if value is None else _bytes(value),
-        headers=headers,
-    )
-
-
-def _bytes(data: str | bytes | None) -> bytes:
-    if data is None:
-        return b""
-    return data.encode() if isinstance(data, str) else data
 
 
 def _first(failures: Sequence[str]) -> str:

@@ -16,10 +16,10 @@ candidates are read (discovery/related.py), by the catalogue's word, which is so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from operator import itemgetter
 
 from google.protobuf.message import DecodeError
 
@@ -47,8 +47,8 @@ PARTITIONS_KEPT = 65_536
 """Pins whose partition is remembered, as murmur2 takes some microseconds in Python."""
 
 Opener = Callable[[Partition, int], KeyedState]
-Event = tuple[bytes, bytes, int]
-"""The set's key, whom the event concerns, and its order."""
+Event = tuple[bytes, int]
+"""Whom of a set it concerns, and its order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +88,34 @@ class SavesJob:
 
     def _boards(self, state: KeyedState, messages: Sequence[Message]) -> Plan:
         events, poison = _read(messages, _save)
-        batch, changes = _applied(state, "boards", events, self._settings.board_pins)
-        by_time = sorted(changes.items(), key=itemgetter(1))  # a set takes events quickest in their order
-        outputs = [self._pair(pin, board, order) for (board, pin), order in by_time]
-        return Plan(lambda: state.commit(batch, messages[-1].offset), outputs, poison)
+        batch = state.database.batch()
+        changes: list[tuple[int, bytes, bytes]] = []
+        for board, changed in _applied(state, "boards", events, self._settings.board_pins, batch):
+            changes += [(order, pin, board) for pin, order in changed.items()]
+        changes.sort()  # a set takes events quickest in the order of their time
+        return Plan(lambda: state.commit(batch, messages[-1].offset), self._pairs(changes), poison)
 
-    def _pair(self, pin: bytes, board: bytes, order: int) -> Output:
-        record = PairRecord(
-            pin_id=pin.decode(), board_id=board.decode(), state=_STATES[rank_of(order)], event_time=time_of(order)
-        )
-        number = self._number_of(pin)
-        value = record.SerializeToString(deterministic=True)
-        return Output(self._settings.pairs, pin + _SEPARATOR + board, value, partition=number)
+    def _pairs(self, changes: Iterable[tuple[int, bytes, bytes]]) -> list[Output]:
+        topic, number_of = self._settings.pairs, self._number_of
+        record = PairRecord()
+        outputs: list[Output] = []
+        for order, pin, board in changes:
+            record.pin_id, record.board_id = pin.decode(), board.decode()
+            record.state, record.event_time = _STATES[rank_of(order)], time_of(order)
+            key = pin + _SEPARATOR + board
+            outputs.append(Output(topic, key, record.SerializeToString(), (), number_of(pin)))
+        return outputs
 
     def _pins(self, state: KeyedState, messages: Sequence[Message]) -> Plan:
         events, poison = _read(messages, _pair)
-        batch, _ = _applied(state, "pins", events, self._settings.pin_boards)
+        batch = state.database.batch()
+        for _ in _applied(state, "pins", events, self._settings.pin_boards, batch):
+            pass  # nobody is told what a pin's boards became
 
         def apply() -> None:
             state.commit(batch, messages[-1].offset)
             if events:
-                newest = max(time_of(order) for _, _, order in events)
+                newest = max(time_of(order) for of_one in events.values() for _, order in of_one)
                 self._metrics.freshness("co_occurrence", self._clock.now_ms() - newest)
 
         return Plan(apply, poison=poison)
@@ -121,41 +128,35 @@ class SavesJob:
 
 
 def _applied(
-    state: KeyedState, family: str, events: Iterable[Event], capacity: int
-) -> tuple[Batch, dict[tuple[bytes, bytes], int]]:
-    """The batch with the rows that the events give, and the last order of each (key, name) that changed."""
-    by_key: dict[bytes, list[Event]] = {}
-    for event in events:
-        by_key.setdefault(event[0], []).append(event)
-    batch = state.database.batch()
-    changes: dict[tuple[bytes, bytes], int] = {}
-    for key, row in zip(by_key, state.database.get_many(family, list(by_key)), strict=True):
+    state: KeyedState, family: str, events: Mapping[bytes, Sequence[Event]], capacity: int, batch: Batch
+) -> Iterator[tuple[bytes, Mapping[bytes, int]]]:
+    """Puts the rows that the events give into the batch; tells the last order of each name that changed, by key."""
+    for (key, of_one), row in zip(events.items(), state.database.get_many(family, list(events)), strict=True):
         kept = unpack(row)
-        changed = False
-        for _, name, order in by_key[key]:
-            for about, its in kept.apply(name, order, capacity):
-                changes[key, about] = its
-                changed = True
+        changed = kept.apply_all(of_one, capacity)
         if changed:
             batch.put(family, key, kept.pack())
-    return batch, changes
+            yield key, changed
 
 
 def _read(
-    messages: Sequence[Message], event_of: Callable[[Message], Event]
-) -> tuple[list[Event], list[tuple[Message, Poison]]]:
-    events: list[Event] = []
+    messages: Sequence[Message], read: Callable[[Message], tuple[bytes, bytes, int]]
+) -> tuple[Mapping[bytes, list[Event]], list[tuple[Message, Poison]]]:
+    """What the messages say of each key, in their order, and those that say nothing."""
+    events: defaultdict[bytes, list[Event]] = defaultdict(list)
     poison: list[tuple[Message, Poison]] = []
     for message in messages:
         try:
-            events.append(event_of(message))
+            key, name, order = read(message)
         except Poison as found:
             poison.append((message, found))
+        else:
+            events[key].append((name, order))
     return events, poison
 
 
-def _save(message: Message) -> Event:
-    """The event of a record of `saves`, about a board."""
+def _save(message: Message) -> tuple[bytes, bytes, int]:
+    """Of a record of `saves`: the board, its pin, the order."""
     save = check_save(message.key, message.value, message.timestamp_ms)
     if save.event_time > MAX_TIME:
         raise Poison("bad_field", f"event_time {save.event_time} is beyond {MAX_TIME}")
@@ -163,8 +164,8 @@ def _save(message: Message) -> Event:
     return save.board_id.encode(), save.pin_id.encode(), order_of(save.event_time, rank)
 
 
-def _pair(message: Message) -> Event:
-    """The event of a record of `pairs`, about a pin."""
+def _pair(message: Message) -> tuple[bytes, bytes, int]:
+    """Of a record of `pairs`: the pin, its board, the order."""
     record = PairRecord()
     try:
         record.ParseFromString(message.value or b"")

@@ -6,9 +6,10 @@ a hint for tools: reading starts where the state says. The order of steps for wh
     1. Records are read under read_committed. A job plans what they do to the state of their partition; nothing is
        touched yet.
     2. What cannot be read goes to the dead letters, and what other topics must hear of goes to them, in one transaction
-       that is committed before any state moves. A crash in between repeats it: letters carry their coordinates, by
-       which repeats are told apart, and a job's outputs must be such that their repetition changes nothing.
-    3. Each state applies its plan with the offset in one atomic commit.
+       that is committed before any of the states moves that it concerns. A crash in between repeats it: letters carry
+       their coordinates, by which repeats are told apart, and a job's outputs must be such that their repetition
+       changes nothing.
+    3. Each state applies its plan with the offset in one atomic commit; one of which nobody hears does so before 2.
     4. States are synced in groups.
     5. Upkeep, about every second: a state that was read to its end is put in place if it was rebuilt, jobs publish
        what they owe, gauges are set.
@@ -216,25 +217,32 @@ class StateWorker(Generic[S]):
         return taken
 
     def _apply(self, taken: Mapping[Partition, Sequence[Message]]) -> None:
-        """Plans what was read, commits what others must hear of, then moves the states."""
+        """Plans what was read; moves the states of which nobody hears, commits what is told, moves the others."""
         if not taken:
             return
         plans = {
             source: self._job.plan(source, self._owned[source].state, messages) for source, messages in taken.items()
         }
-        outputs = [output for plan in plans.values() for output in plan.outputs]
-        outputs += self._dead_letters(poison for plan in plans.values() for poison in plan.poison)
+        told = [source for source, plan in plans.items() if plan.outputs or plan.poison]
+        for source, plan in plans.items():
+            if source not in told:
+                self._move(source, plan, taken[source])
+        outputs = [output for source in told for output in plans[source].outputs]
+        outputs += self._dead_letters(poison for source in told for poison in plans[source].poison)
         if outputs:
             self._log.commit(outputs, {source: messages[-1].offset + 1 for source, messages in taken.items()})
             self._metrics.published.inc(len(outputs))
-        for source, plan in plans.items():
-            started = self._clock.monotonic()
-            plan.apply()
-            self._metrics.stage("apply", self._clock.monotonic() - started)
-            last = taken[source][-1]
-            self._owned[source].state.advance(last.offset)  # past a last record that was poison
-            self._last_applied_ms = last.timestamp_ms
-            self._metrics.consumed.inc(len(taken[source]))
+        for source in told:
+            self._move(source, plans[source], taken[source])
+
+    def _move(self, source: Partition, plan: Plan, messages: Sequence[Message]) -> None:
+        started = self._clock.monotonic()
+        plan.apply()
+        self._metrics.stage("apply", self._clock.monotonic() - started)
+        last = messages[-1]
+        self._owned[source].state.advance(last.offset)  # past a last record that was poison
+        self._last_applied_ms = last.timestamp_ms
+        self._metrics.consumed.inc(len(messages))
 
     def _dead_letters(self, poison: Iterable[tuple[Message, Poison]]) -> list[Output]:
         letters = []

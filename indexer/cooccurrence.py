@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import Store
 from indexer.timed_sets import EVICTED, MAX_TIME, members_of, order_of
 
 BOARDS = Store("boards", 1, ("boards",))

@@ -31,8 +31,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from indexer.errors import Damaged
+from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import Store
 
 ENGAGEMENT = Store("engagement", 1, ("counts", "days", "seen", "marks"))
 WEIGHTS = {"closeup": 250, "click": 1_000, "long_click": 2_000, "save": 3_000}

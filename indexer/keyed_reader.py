@@ -18,7 +18,7 @@ from indexer.database import Database
 from indexer.disk import disk
 from indexer.errors import Damaged
 from indexer.folder import CURRENT
-from indexer.keyed_state import META, Position, Store, check_format, unpack
+from indexer.keyed_layout import META, Position, Store, check_format, unpack
 from indexer.pages import PageFile
 from indexer.partition import partition_of
 

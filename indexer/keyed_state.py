@@ -12,91 +12,39 @@ The commit protocol for a batch of records:
     1  what other topics must hear of it goes into one Kafka transaction (consumers/state_worker.py)
     2  `commit`: one RocksDB batch with the worker's rows and the applied offset. The commit point
     3  the commit page is published; followers see it from here on
-    4  at most every 100 ms, for all commits since: RocksDB's log is synced, and then the durable offset noted
+    4  at most every 100 ms, for all commits since: RocksDB's log is synced, and then the durable offset noted; the sync
+       may run on another thread, while batches go on being committed
 
 A crash before 2 changes nothing; the records are read again. Between 1 and 2 it repeats the records of 1, so whoever
 reads them must be indifferent to repetition. After 2 the next opening publishes the page. A power loss takes 2 back as
 far as it was not synced, offset included. In every case reading goes on behind `applied_offset`.
 
-State row and commit page, little endian, version 1:
-
-    version u32 | building u8 | pad 3 bytes | incarnation 16 bytes | applied i64 | durable i64
+The layout of the state row and the commit page stands in indexer/keyed_layout.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
-import struct
 from collections.abc import Iterable
+from concurrent.futures import Executor, Future, wait
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from dotstream.clock import Clock
 from dotstream.errors import Retryable
 from indexer import folder
+from indexer.at_once import AT_ONCE
 from indexer.database import Batch, Database
 from indexer.disk import disk
-from indexer.errors import Damaged, ForeignFormat, LockHeld, NeedsRebuild, Superseded
+from indexer.errors import LockHeld, NeedsRebuild, Superseded
 from indexer.folder import CURRENT, NEXT, Lock, Place, held
+from indexer.keyed_layout import META, Position, Store, check_format, digest, made_for, unpack
 from indexer.pages import PageFile
 from indexer.steps import Steps, no_steps
 
-FORMAT = 1
-META = "meta"
 SYNC_EVERY_S = 0.1
-_LAYOUT = struct.Struct("<IBxxx16sqq")
-_FRAME = struct.Struct(">II")
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """One kind of state, of which each partition of a topic has one.
-
-    Attributes:
-        name: as "boards".
-        layout: version of the rows' layout, the worker's own count.
-        families: the worker's column families.
-    """
-
-    name: str
-    layout: int
-    families: tuple[str, ...]
-
-    @property
-    def all_families(self) -> tuple[str, ...]:
-        return (*self.families, META)
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a state is. `applied` and `durable` are offsets, inclusive, -1 before the first."""
-
-    incarnation: bytes
-    applied: int = -1
-    durable: int = -1
-    building: bool = False
-
-    def pack(self) -> bytes:
-        """The layout of the module's docstring."""
-        return _LAYOUT.pack(FORMAT, self.building, self.incarnation, self.applied, self.durable)
-
-
-def unpack(value: bytes | None) -> Position:
-    """The position that these bytes hold.
-
-    Raises:
-        ForeignFormat: written by another version of the layout.
-        Damaged: too short to be one.
-    """
-    if value is None or len(value) < _LAYOUT.size:
-        raise Damaged(f"a state row of {len(value or b'')} bytes; {_LAYOUT.size} are expected")
-    version, building, incarnation, applied, durable = _LAYOUT.unpack_from(value)
-    if version != FORMAT:
-        raise ForeignFormat(f"the state has layout {version}; this software reads layout {FORMAT}")
-    return Position(incarnation, applied, durable, bool(building))
 
 
 class KeyedState:
@@ -109,7 +57,15 @@ class KeyedState:
     """
 
     def __init__(
-        self, place: Place, lock: Lock, database: Database, position: Position, *, clock: Clock, at: Steps
+        self,
+        place: Place,
+        lock: Lock,
+        database: Database,
+        position: Position,
+        *,
+        clock: Clock,
+        syncs: Executor,
+        at: Steps,
     ) -> None:
         """Use `KeyedState.open`."""
         self.database = database
@@ -121,6 +77,8 @@ class KeyedState:
         self._page = PageFile(place.version / "commit", writable=True)
         self._unsynced = False
         self._synced_at = clock.monotonic()
+        self._syncs = syncs
+        self._syncing: Future[int] | None = None
         self._usable = True
         self._closed = False
         self._publish()
@@ -136,6 +94,7 @@ class KeyedState:
         clock: Clock,
         lock_limit_s: float = 10.0,
         rebuild: bool = False,
+        syncs: Executor = AT_ONCE,
         at: Steps = no_steps,
     ) -> KeyedState:
         """Opens, or makes, the state in a partition's folder.
@@ -149,6 +108,7 @@ class KeyedState:
             lock_limit_s: how long another holder is waited for.
             rebuild: fill a new folder beside the present one, to be put in place by `promote`. A rebuild that was
                 broken off is taken up again.
+            syncs: where `maybe_sync` has the disk waited for.
             at: called around each durable step with its name; crash tests raise from it.
 
         Raises:
@@ -158,16 +118,18 @@ class KeyedState:
             DiskFull, Retryable: the disk refuses for now.
         """
         pointer = NEXT if rebuild else CURRENT
-        made_for = _format(store, partition, topic_id)
+        identity = made_for(store, partition, topic_id)
 
         def make() -> Path:
-            return _make(home, pointer, store, made_for, at)
+            return _make(home, pointer, store, identity, at)
 
         with disk():
             while True:
                 version, lock = folder.take_version(home, pointer, make, clock=clock, lock_limit_s=lock_limit_s)
                 try:
-                    return cls._over(Place(home, pointer, version), lock, store, made_for, clock=clock, at=at)
+                    return cls._over(
+                        Place(home, pointer, version), lock, store, identity, clock=clock, syncs=syncs, at=at
+                    )
                 except NeedsRebuild:
                     lock.release()
                     if not rebuild:
@@ -179,12 +141,20 @@ class KeyedState:
 
     @classmethod
     def _over(
-        cls, place: Place, lock: Lock, store: Store, made_for: dict[str, object], *, clock: Clock, at: Steps
+        cls,
+        place: Place,
+        lock: Lock,
+        store: Store,
+        identity: dict[str, object],
+        *,
+        clock: Clock,
+        syncs: Executor,
+        at: Steps,
     ) -> KeyedState:
         with ExitStack() as undo:
-            database, position = _open_rows(place.version, store, made_for)
+            database, position = _open_rows(place.version, store, identity)
             undo.callback(database.close)
-            state = cls(place, lock, database, position, clock=clock, at=at)
+            state = cls(place, lock, database, position, clock=clock, syncs=syncs, at=at)
             undo.pop_all()
         return state
 
@@ -247,23 +217,46 @@ class KeyedState:
             self.commit(self.database.batch(), offset)
 
     def maybe_sync(self) -> bool:
-        """Step 4 when it is due: something was committed and the last sync is 100 ms ago. Call it in every round."""
-        if not self._unsynced or self._clock.monotonic() - self._synced_at < SYNC_EVERY_S:
+        """Step 4 when it is due: something was committed and the last sync is 100 ms ago. Call it in every round.
+
+        Returns:
+            Whether something became durable; with a pool the call after the one that began the sync tells.
+        """
+        if self._syncing is None and self._unsynced and self._clock.monotonic() - self._synced_at >= SYNC_EVERY_S:
+            self._begin_sync(self._syncs)
+        if self._syncing is None or not self._syncing.done():
             return False
-        self.sync()
+        self._end_sync(self._syncing)
         return True
 
     def sync(self) -> None:
         """Step 4 now: everything committed so far is durable when it returns."""
+        if self._syncing is not None:
+            self._end_sync(self._syncing)
+        self._end_sync(self._begin_sync(AT_ONCE))
+
+    def _begin_sync(self, syncs: Executor) -> Future[int]:
+        with disk():
+            self._check_usable()
+            self._at("syncing")
+            self._syncing = syncs.submit(self._synced, self.applied_offset)
+            return self._syncing
+
+    def _synced(self, offset: int) -> int:
+        self.database.sync()
+        return offset
+
+    def _end_sync(self, syncing: Future[int]) -> None:
+        """Waits for it, then notes what is durable now."""
         with disk():
             self._check_usable()
             self._usable = False
-            self._at("syncing")
-            self.database.sync()
+            offset = syncing.result()
+            self._syncing = None
             self._at("log synced")
-            self._note(replace(self._position, durable=self.applied_offset))
+            self._note(replace(self._position, durable=offset))
             self._at("durable noted")
-            self._unsynced = False
+            self._unsynced = self.applied_offset > offset
             self._synced_at = self._clock.monotonic()
             self._usable = True
 
@@ -296,6 +289,8 @@ class KeyedState:
         if self._closed:
             return
         self._closed = True
+        if self._syncing is not None:
+            wait([self._syncing])  # whatever comes of it
         with ExitStack() as last:
             last.callback(self._lock.release)
             last.callback(self._page.close)
@@ -325,30 +320,7 @@ class KeyedState:
             raise
 
 
-def digest(database: Database, families: Iterable[str]) -> str:
-    """sha256, as hex, of all rows of these families in the order of their keys."""
-    seen = hashlib.sha256()
-    for family in families:
-        seen.update(_FRAME.pack(len(family), 0) + family.encode())
-        with database.scan(family) as rows:
-            for key, value in rows:
-                seen.update(_FRAME.pack(len(key), len(value)) + key + value)
-    return seen.hexdigest()
-
-
-def _format(store: Store, partition: int, topic_id: str) -> dict[str, object]:
-    """What a folder is made for; the row `format` holds it as JSON."""
-    return {
-        "format": FORMAT,
-        "store": store.name,
-        "layout": store.layout,
-        "families": list(store.families),
-        "partition": partition,
-        "topic_id": topic_id,
-    }
-
-
-def _make(home: Path, pointer: str, store: Store, made_for: dict[str, object], at: Steps) -> Path:
+def _make(home: Path, pointer: str, store: Store, identity: dict[str, object], at: Steps) -> Path:
     """A new version folder with its identity and an empty state; then the pointer to it."""
     at("make")
     version = folder.new_version(home)
@@ -356,7 +328,7 @@ def _make(home: Path, pointer: str, store: Store, made_for: dict[str, object], a
     database = Database(version / "rows", store.all_families)
     try:
         batch = database.batch()
-        batch.put(META, b"format", json.dumps(made_for).encode())
+        batch.put(META, b"format", json.dumps(identity).encode())
         batch.put(META, b"state", position.pack())
         database.write(batch)
         database.sync()
@@ -371,30 +343,13 @@ def _make(home: Path, pointer: str, store: Store, made_for: dict[str, object], a
     return version
 
 
-def _open_rows(version: Path, store: Store, made_for: dict[str, object]) -> tuple[Database, Position]:
+def _open_rows(version: Path, store: Store, identity: dict[str, object]) -> tuple[Database, Position]:
     with ExitStack() as undo:
         database = Database(version / "rows", store.all_families)
         undo.callback(database.close)
-        found = check_format(database.get(META, b"format"), store, made_for["partition"])
-        if found["topic_id"] != made_for["topic_id"]:
-            raise NeedsRebuild(f"the state reflects topic {found['topic_id']}, not {made_for['topic_id']}")
+        found = check_format(database.get(META, b"format"), store, identity["partition"])
+        if found["topic_id"] != identity["topic_id"]:
+            raise NeedsRebuild(f"the state reflects topic {found['topic_id']}, not {identity['topic_id']}")
         position = unpack(database.get(META, b"state"))
         undo.pop_all()
     return database, position
-
-
-def check_format(value: bytes | None, store: Store, partition: object) -> dict[str, object]:
-    """Holds what a folder was made for (the row `format`) against what is wanted of it, and returns it.
-
-    Raises:
-        ForeignFormat: of another store, layout or partition, or unreadable.
-    """
-    try:
-        found: dict[str, object] = dict(json.loads(value or b""))
-    except (ValueError, TypeError) as error:
-        raise ForeignFormat(f"the state does not say what it was made for: {error}") from None
-    wanted = _format(store, 0, "") | {"partition": partition}
-    for name in ("format", "store", "layout", "families", "partition"):
-        if found.get(name) != wanted[name]:
-            raise ForeignFormat(f"the state has {name} {found.get(name)!r}; wanted is {wanted[name]!r}")
-    return {"topic_id": None} | found

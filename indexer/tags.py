@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer.errors import Damaged
+from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import Store
 from indexer.timed_sets import members_of, time_of
 
 TAGS = Store("tags", 1, ("tags",))

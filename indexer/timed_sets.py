@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from indexer.errors import Damaged
 
 SAVED, UNSAVED, EVICTED = 0, 1, 2
 MAX_TIME = 2**60 - 1
 _HEAD = struct.Struct("<qII")
+_BY_ORDER = itemgetter(1, 0)
 
 
 def order_of(event_time: int, rank: int) -> int:
@@ -70,30 +73,37 @@ class TimedSet:
             (name, order) of every member that came, stayed with a later order, left or was evicted; empty when the
             event changed nothing.
         """
-        known = self.members.get(name)
-        if known is None:
-            known = self.marks.get(name)
-        if order <= (self.floor if known is None else known):
-            return []
-        if known is not None and self.members.pop(name, None) is None:
-            del self.marks[name]
-        changes = [(name, order)]
-        if rank_of(order) == SAVED:
-            self.members = _put(self.members, name, order)
-            while len(self.members) > capacity:  # more than one above when the capacity was lowered
-                evicted, its = self._drop(self.members)
-                changes.append((evicted, order_of(time_of(its), EVICTED)))
-        else:
-            self.marks = _put(self.marks, name, order)
-            while len(self.marks) > capacity:
-                self._drop(self.marks)
-        return changes
+        return list(self.apply_all([(name, order)], capacity).items())
 
-    def _drop(self, kept: dict[bytes, int]) -> tuple[bytes, int]:
-        name = next(iter(kept))
-        order = kept.pop(name)
-        self.floor = max(self.floor, order)
-        return name, order
+    def apply_all(self, events: Iterable[tuple[bytes, int]], capacity: int) -> dict[bytes, int]:
+        """Applies events one after the other, in less time than one by one.
+
+        Returns:
+            Name -> order, the last one of each that `apply` would tell.
+        """
+        members, marks = _Line(self.members), _Line(self.marks)
+        changes: dict[bytes, int] = {}
+        for name, order in events:
+            known = members.kept.get(name)
+            if known is None:
+                known = marks.kept.get(name)
+            if order <= (self.floor if known is None else known):
+                continue
+            if known is not None and members.kept.pop(name, None) is None:
+                del marks.kept[name]
+            changes[name] = order
+            if rank_of(order) == SAVED:
+                members.put(name, order)
+                while len(members.kept) > capacity:  # more than one above when the capacity was lowered
+                    evicted, its = members.drop()
+                    changes[evicted] = order_of(time_of(its), EVICTED)
+                    self.floor = max(self.floor, its)
+            else:
+                marks.put(name, order)
+                while len(marks.kept) > capacity:
+                    self.floor = max(self.floor, marks.drop()[1])
+        self.members, self.marks = members.sorted(), marks.sorted()
+        return changes
 
     def pack(self) -> bytes:
         """The row."""
@@ -103,17 +113,39 @@ class TimedSet:
         return _HEAD.pack(self.floor, len(self.members), len(self.marks)) + orders.tobytes() + names
 
 
-def _put(kept: dict[bytes, int], name: bytes, order: int) -> dict[bytes, int]:
-    """With the name in its place; most events are the newest of their set and go to the end."""
-    if not kept or (order, name) > (kept[last := next(reversed(kept))], last):
-        kept[name] = order
-        return kept
-    kept[name] = order
-    return dict(sorted(kept.items(), key=_by_order))
+class _Line:
+    """Names with their orders, ascending by (order, name) whenever that is looked at.
 
+    Most events are the newest of their set and go to the end; others leave the line to be sorted once, when somebody
+    wants its start or all of it.
+    """
 
-def _by_order(item: tuple[bytes, int]) -> tuple[int, bytes]:
-    return item[1], item[0]
+    __slots__ = ("_is_sorted", "_last", "kept")
+
+    def __init__(self, kept: dict[bytes, int]) -> None:
+        self.kept = kept
+        self._is_sorted = True
+        self._last = kept[next(reversed(kept))] if kept else -1
+
+    def put(self, name: bytes, order: int) -> None:
+        """Adds a name that is not there."""
+        self.kept[name] = order
+        if order > self._last:
+            self._last = order
+        else:
+            self._is_sorted = False
+
+    def drop(self) -> tuple[bytes, int]:
+        """Takes the first one out."""
+        name = next(iter(self.sorted()))
+        return name, self.kept.pop(name)
+
+    def sorted(self) -> dict[bytes, int]:
+        """All of it."""
+        if not self._is_sorted:
+            self.kept = dict(sorted(self.kept.items(), key=_BY_ORDER))
+            self._is_sorted = True
+        return self.kept
 
 
 def unpack(row: bytes | None) -> TimedSet:
@@ -125,6 +157,8 @@ def unpack(row: bytes | None) -> TimedSet:
     if row is None:
         return TimedSet()
     floor, names, orders, members = _read(row)
+    if members == len(names):
+        return TimedSet(dict(zip(names, orders, strict=True)), {}, floor)
     pairs = list(zip(names, orders, strict=True))
     return TimedSet(dict(pairs[:members]), dict(pairs[members:]), floor)
 

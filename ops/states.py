@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
 from consumers.ports import Partition
 from dotstream.clock import Clock
+from indexer.at_once import AT_ONCE
 from indexer.errors import NeedsRebuild
-from indexer.keyed_state import KeyedState, Store
+from indexer.keyed_layout import Store
+from indexer.keyed_state import KeyedState
 from ops.settings import Settings
 from ops.topics import topic_id
 
@@ -21,7 +24,9 @@ def store_folder(settings: Settings, store: Store) -> Path:
     return settings.data.absolute() / "states" / store.name
 
 
-def state_opener(settings: Settings, store: Store, clock: Clock) -> Callable[[Partition, int], KeyedState]:
+def state_opener(
+    settings: Settings, store: Store, clock: Clock, syncs: Executor = AT_ONCE
+) -> Callable[[Partition, int], KeyedState]:
     """Opens the state of a partition, given the offset that its topic's next record will get.
 
     A state that reflects another topic, or offsets that the topic does not have, is replayed into a new folder beside
@@ -31,6 +36,7 @@ def state_opener(settings: Settings, store: Store, clock: Clock) -> Callable[[Pa
         settings: of the data folder, the cluster and the lock's limit.
         store: what the states hold.
         clock: time for syncs and waits.
+        syncs: where the disk is waited for.
     """
     connection = settings.kafka.connection()
 
@@ -44,6 +50,7 @@ def state_opener(settings: Settings, store: Store, clock: Clock) -> Callable[[Pa
             clock=clock,
             lock_limit_s=settings.index.lock_limit_s,
             rebuild=rebuild,
+            syncs=syncs,
         )
 
     def open_state(source: Partition, end: int) -> KeyedState:

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 ROLES = ("vision", "takedowns", "index", "dots", "crops", "saves", "tags", "engagements")
 TOPICS_LIMIT_S = 60.0
+SYNC_THREADS = 4
+"""So many states of a saves worker wait for the disk at once, which takes their writes together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +334,7 @@ def _crops(place: Workplace, owned: contextlib.ExitStack) -> StateWorker[KeyedSt
     return StateWorker(place.log("crops", [engagements]), job, place.clock, place.metrics, settings=limits)
 
 
-def _saves(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:  # noqa: ARG001  nothing else to own
+def _saves(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]:
     from consumers.saves import SavesJob, SavesSettings
     from consumers.state_worker import StateWorker, StateWorkerSettings
     from indexer.cooccurrence import BOARDS, PINS
@@ -340,9 +342,10 @@ def _saves(post: Post, owned: contextlib.ExitStack) -> StateWorker[KeyedState]: 
 
     settings, saves, pairs = post.settings, post.names.events.saves, post.names.pairs
     require(settings.kafka.connection(), [saves, pairs], limit_s=TOPICS_LIMIT_S)
+    syncs = owned.enter_context(_pool(SYNC_THREADS, "sync"))
     job = SavesJob(
-        state_opener(settings, BOARDS, post.clock),
-        state_opener(settings, PINS, post.clock),
+        state_opener(settings, BOARDS, post.clock, syncs),
+        state_opener(settings, PINS, post.clock, syncs),
         SavesSettings(
             saves=saves,
             pairs=pairs,

@@ -12,7 +12,8 @@ from discovery.related.features import BASE, CROSS
 from discovery.related.model import LinearModel
 from dotstream.clock import SystemClock
 from indexer.cooccurrence import BOARDS, PINS
-from indexer.keyed_state import KeyedState, Store
+from indexer.keyed_layout import Store
+from indexer.keyed_state import KeyedState
 from indexer.partition import partition_of
 from indexer.timed_sets import SAVED, TimedSet, order_of
 from ops.bench._api_index import CATEGORIES

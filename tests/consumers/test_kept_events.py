@@ -19,8 +19,9 @@ from consumers.tags import TagsJob
 from consumers.window import Backoff
 from dotstream.clock import ManualClock
 from indexer.engagement import DAY_MS, ENGAGEMENT, HALF_LIFE_DAYS, LATE_DAYS, WINDOW_DAYS, EngagementReader
+from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import KeyedState, Store
+from indexer.keyed_state import KeyedState
 from indexer.tags import TAGS, Tagged, TagReader
 from producers.events_pb2 import EngagementEvent, EventBox, TagEvent
 from tests.support.memory_log import MemoryCluster, MemoryLog

@@ -18,8 +18,9 @@ from consumers.state_worker import StateWorker, StateWorkerSettings
 from consumers.window import Backoff
 from dotstream.clock import ManualClock
 from indexer.cooccurrence import BOARDS, PINS, CoOccurrence, Rules, Together
+from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import KeyedState, Store
+from indexer.keyed_state import KeyedState
 from indexer.timed_sets import members_of
 from producers.events_pb2 import SaveEvent
 from tests.support.memory_log import MemoryCluster, MemoryLog

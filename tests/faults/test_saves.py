@@ -21,8 +21,8 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from indexer.cooccurrence import BOARDS, PINS
+from indexer.keyed_layout import Store, digest
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import Store, digest
 from indexer.timed_sets import members_of
 from ops.local.kafka import KafkaProcess
 from ops.topics import TopicSettings, ensure, event_topics, pair_topics

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from dotstream.clock import ManualClock
 from dotstream.errors import Retryable
+from indexer.database import Database
 from indexer.errors import DiskFull, ForeignFormat, LockHeld, NeedsRebuild, Superseded
+from indexer.keyed_layout import Position, Store, unpack
 from indexer.keyed_reader import KeyedReader
-from indexer.keyed_state import KeyedState, Position, Store, unpack
+from indexer.keyed_state import KeyedState
 from indexer.pages import PageFile
 from indexer.partition import partition_of
 from tests.support.keyed import STORE, open_state, rows
@@ -119,6 +123,76 @@ def test_syncs_come_in_groups(tmp_path: Path) -> None:
     assert state.durable_offset == 9
     clock.sleep(1)
     assert not state.maybe_sync()
+    state.close()
+
+
+class Later(Executor):
+    """Runs what was submitted when it is told to."""
+
+    def __init__(self) -> None:
+        self.held: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.held.append(run)
+        return future
+
+    def run(self) -> None:
+        for work in self.held:
+            work()
+        self.held.clear()
+
+
+def test_batches_are_committed_while_another_thread_syncs(tmp_path: Path) -> None:
+    """What was committed after a sync began is not called durable by its end."""
+    clock, pool, words = ManualClock(), Later(), a_log()
+    state = open_state(tmp_path, clock, syncs=pool)
+    apply(state, words[:10])
+    clock.sleep(0.11)
+    assert not state.maybe_sync()
+    for offset in (10, 11):
+        state.commit(state.database.batch(), offset)
+        assert not state.maybe_sync()
+    assert (state.applied_offset, state.durable_offset, len(pool.held)) == (11, -1, 1)
+    pool.run()
+    assert state.maybe_sync()
+    assert state.durable_offset == 9
+    assert not state.maybe_sync()
+    clock.sleep(0.11)
+    assert not state.maybe_sync()
+    pool.run()
+    state.sync()
+    assert state.durable_offset == 11
+    assert not state.maybe_sync()
+    state.close()
+
+
+def test_a_sync_that_fails_on_another_thread_ends_the_use_of_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, pool = ManualClock(), Later()
+    state = open_state(tmp_path, clock, syncs=pool)
+    apply(state, a_log(), 10)
+
+    def full(database: Database) -> None:
+        raise DiskFull(f"no space for {database}")
+
+    monkeypatch.setattr(Database, "sync", full)
+    clock.sleep(0.11)
+    assert not state.maybe_sync()
+    pool.run()
+    with pytest.raises(DiskFull):
+        state.maybe_sync()
+    assert state.durable_offset == -1
+    with pytest.raises(Retryable):
+        state.commit(state.database.batch(), 10)
     state.close()
 
 

@@ -6,6 +6,7 @@ Values are text, `"poison"` is poison. The state's oracle is a dictionary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from consumers.ports import Message, Output, Partition
 from consumers.state_worker import Owed, Plan
 from dotstream.clock import Clock
 from dotstream.errors import Poison
-from indexer.keyed_state import KeyedState, Store
+from indexer.at_once import AT_ONCE
+from indexer.keyed_layout import Store
+from indexer.keyed_state import KeyedState
 from indexer.steps import Steps, no_steps
 
 TOPIC = "words"
@@ -22,10 +25,25 @@ STORE = Store("words", 1, ("last",))
 
 
 def open_state(
-    home: Path, clock: Clock, *, topic_id: str = "t", partition: int = 0, rebuild: bool = False, at: Steps = no_steps
+    home: Path,
+    clock: Clock,
+    *,
+    topic_id: str = "t",
+    partition: int = 0,
+    rebuild: bool = False,
+    syncs: Executor = AT_ONCE,
+    at: Steps = no_steps,
 ) -> KeyedState:
     return KeyedState.open(
-        home, STORE, partition=partition, topic_id=topic_id, clock=clock, lock_limit_s=0, rebuild=rebuild, at=at
+        home,
+        STORE,
+        partition=partition,
+        topic_id=topic_id,
+        clock=clock,
+        lock_limit_s=0,
+        rebuild=rebuild,
+        syncs=syncs,
+        at=at,
     )
 
 
