@@ -45,7 +45,8 @@ def test_blocks_change_nothing(distance: Distance, monkeypatch: pytest.MonkeyPat
     rows = rng.integers(0, 255, (40, 33), np.uint8) if distance == "Hamming" else rng.normal(size=(40, 33))
     rows = rows if distance == "Hamming" else rows.astype(np.float32)
     whole = pairwise(rows, rows, distance)
-    monkeypatch.setattr(distances, "BLOCK_BYTES", 700)
+    for name in ("BLOCK_BYTES", "CACHED_BYTES"):
+        monkeypatch.setattr(distances, name, 700)
     np.testing.assert_allclose(pairwise(rows, rows, distance), whole, rtol=1e-6, atol=1e-9)
 
 
