@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
 from google.protobuf.message import DecodeError
 
@@ -43,8 +42,6 @@ _RANKS = {
 }
 _STATES = {rank: state for state, rank in _RANKS.items()}
 _SEPARATOR = b"\0"
-PARTITIONS_KEPT = 65_536
-"""Pins whose partition is remembered, as murmur2 takes some microseconds in Python."""
 
 Opener = Callable[[Partition, int], KeyedState]
 Event = tuple[bytes, int]
@@ -74,7 +71,6 @@ class SavesJob:
     ) -> None:
         self._openers = {settings.saves: open_boards, settings.pairs: open_pins}
         self._settings = settings
-        self._number_of = lru_cache(PARTITIONS_KEPT)(partial(partition_of, partitions=settings.pair_partitions))
         self._clock = clock
         self._metrics = metrics
 
@@ -96,14 +92,14 @@ class SavesJob:
         return Plan(lambda: state.commit(batch, messages[-1].offset), self._pairs(changes), poison)
 
     def _pairs(self, changes: Iterable[tuple[int, bytes, bytes]]) -> list[Output]:
-        topic, number_of = self._settings.pairs, self._number_of
+        topic, partitions = self._settings.pairs, self._settings.pair_partitions
         record = PairRecord()
         outputs: list[Output] = []
         for order, pin, board in changes:
             record.pin_id, record.board_id = pin.decode(), board.decode()
             record.state, record.event_time = _STATES[rank_of(order)], time_of(order)
             key = pin + _SEPARATOR + board
-            outputs.append(Output(topic, key, record.SerializeToString(), (), number_of(pin)))
+            outputs.append(Output(topic, key, record.SerializeToString(), (), partition_of(pin, partitions)))
         return outputs
 
     def _pins(self, state: KeyedState, messages: Sequence[Message]) -> Plan:

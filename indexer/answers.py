@@ -23,7 +23,7 @@ from indexer.errors import Damaged, NotInView, SearchTimeout
 from indexer.names import BOARD, CATEGORY, LABEL
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Candidates, nearest
-from indexer.segments import LIVE
+from indexer.segments import LIVE, Segment
 from indexer.view import View
 
 MAX_K = 10_000
@@ -340,13 +340,19 @@ def read_codes(row: Row, view: View) -> list[bytes]:
     Raises:
         NotInView: the row is newer than the view.
     """
-    codes: list[bytes] = []
-    for slot in row.slots:
-        found = view.find(slot)
-        if found is None:
-            raise NotInView(f"slot {slot} is not there")
-        codes.append(found[0].codes[found[1]].tobytes())
-    return codes
+    slots = row.slots
+    if len(slots) > 2 and slots[-1] - slots[0] == len(slots) - 1:  # as a rule they lie side by side
+        (segment, start), (last, stop) = _found(view, slots[0]), _found(view, slots[-1])
+        if segment is last and stop - start == len(slots) - 1:
+            return [code.tobytes() for code in segment.codes[start : stop + 1]]
+    return [segment.codes[at].tobytes() for segment, at in (_found(view, slot) for slot in slots)]
+
+
+def _found(view: View, slot: int) -> tuple[Segment, int]:
+    found = view.find(slot)
+    if found is None:
+        raise NotInView(f"slot {slot} is not there")
+    return found
 
 
 def read_record(row: Row, view: View) -> ObjectRecord:

@@ -21,15 +21,16 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
 from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.timed_sets import EVICTED, MAX_TIME, members_of, order_of
+from indexer.timed_sets import EVICTED, MAX_TIME, members_of, order_of, size_of
 
 BOARDS = Store("boards", 1, ("boards",))
 """board_id -> the set of its pins; partitions as topic `saves`."""
@@ -96,8 +97,8 @@ class CoOccurrence:
             limit: at most so many.
         """
         count, weights, shared = self._counted(pin_id.encode(), now_ms, NEVER_MS)
-        best = heapq.nsmallest(limit, weights.items(), key=lambda item: (-item[1], item[0]))
-        return self._with_overlaps(count, [Together(name.decode(), w, shared[name]) for name, w in best], NEVER_MS)
+        best = heapq.nsmallest(limit, [(-weight, name) for name, weight in weights.items()])
+        return self._with_overlaps(count, [(name, -weight, shared[name]) for weight, name in best], NEVER_MS)
 
     def between(self, pin_id: str, others: Sequence[str], until_ms: int) -> dict[str, Together]:
         """What is known of this pin and each of the others from the saves up to a moment; without those never together.
@@ -111,26 +112,28 @@ class CoOccurrence:
         """
         count, weights, shared = self._counted(pin_id.encode(), until_ms, until_ms)
         wanted = [name for name in dict.fromkeys(other.encode() for other in others) if name in weights]
-        found = [Together(name.decode(), weights[name], shared[name]) for name in wanted]
+        found = [(name, weights[name], shared[name]) for name in wanted]
         return {one.pin_id: one for one in self._with_overlaps(count, found, until_ms)}
 
     def _counted(self, query: bytes, now_ms: int, until_ms: int) -> tuple[int, dict[bytes, float], Counter[bytes]]:
         """(boards of the query, weight of each pin kept with it, boards that hold both)."""
         mine = _names_until(self._pins.get("pins", query), until_ms)
         rows = self._boards.get_many("boards", mine[-self._rules.boards_max :])
-        weights: dict[bytes, float] = {}
+        weights: defaultdict[bytes, float] = defaultdict(float)
         shared: Counter[bytes] = Counter()
         for row in rows:
-            for name, weight in self._weighed(row, query, now_ms, until_ms):
-                weights[name] = weights.get(name, 0.0) + weight
-                shared[name] += 1
+            names, on_board = self._weighed(row, query, now_ms, until_ms)
+            shared.update(names)
+            for name, weight in zip(names, on_board, strict=True):
+                weights[name] += weight
+        weights.pop(query, None)
         return len(mine), weights, shared
 
-    def _weighed(self, row: bytes | None, query: bytes, now_ms: int, until_ms: int) -> list[tuple[bytes, float]]:
-        """(pin, weight on this board) of the board's newest pins beside the query."""
+    def _weighed(self, row: bytes | None, query: bytes, now_ms: int, until_ms: int) -> tuple[list[bytes], list[float]]:
+        """The board's newest pins, the query among them, and their weights on this board."""
         names, orders = members_of(row)
         if query not in names:
-            return []  # a save or unsave that only one of the two stores has yet
+            return [], []  # a save or unsave that only one of the two stores has yet
         saved = orders[names.index(query)]
         names, orders = names[-self._rules.members_max :], orders[-self._rules.members_max :]
         times = np.maximum(np.frombuffer(orders, np.int64), saved) >> 2
@@ -140,14 +143,17 @@ class CoOccurrence:
         counts = times <= until_ms
         if self._rules.window_ms:
             counts &= ages <= self._rules.window_ms
-        kept = zip(names, weights.tolist(), counts.tolist(), strict=True)
-        return [(name, weight) for name, weight, counted in kept if counted and name != query]
+        if counts.all():
+            return names, weights.tolist()
+        return list(compress(names, counts)), weights[counts].tolist()
 
-    def _with_overlaps(self, mine: int, found: Sequence[Together], until_ms: int) -> list[Together]:
-        rows = self._pins.get_many("pins", [one.pin_id.encode() for one in found])
-        sizes = [max(len(_names_until(row, until_ms)), one.shared) for row, one in zip(rows, found, strict=True)]
+    def _with_overlaps(self, mine: int, found: Sequence[tuple[bytes, float, int]], until_ms: int) -> list[Together]:
+        """Of (pin, weight, shared boards)."""
+        rows = self._pins.get_many("pins", [name for name, _, _ in found])
+        sizes = [size_of(row) if until_ms >= NEVER_MS else len(_names_until(row, until_ms)) for row in rows]
         return [
-            replace(one, overlap=one.shared / math.sqrt(mine * size)) for one, size in zip(found, sizes, strict=True)
+            Together(name.decode(), weight, shared, shared / math.sqrt(mine * max(size, shared)))
+            for (name, weight, shared), size in zip(found, sizes, strict=True)
         ]
 
     def close(self) -> None:

@@ -6,6 +6,10 @@ librdkafka's `murmur2_random` and Java's default partitioner agree on keyed reco
 
 from __future__ import annotations
 
+from functools import lru_cache
+
+KEPT = 65_536
+"""Keys whose partition is remembered, as murmur2 takes some microseconds in Python."""
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
@@ -34,6 +38,7 @@ def murmur2(key: bytes) -> int:
     return h - (1 << 32) if h >= 1 << 31 else h
 
 
+@lru_cache(KEPT)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key among so many: the positive part of murmur2, modulo."""
     if partitions < 1:

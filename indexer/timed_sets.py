@@ -171,6 +171,20 @@ def members_of(row: bytes | None) -> tuple[list[bytes], array[int]]:
     return names[:members], orders[:members]
 
 
+def size_of(row: bytes | None) -> int:
+    """How many members a row has.
+
+    Raises:
+        Damaged: the row is too short.
+    """
+    if row is None:
+        return 0
+    if len(row) < _HEAD.size:
+        raise Damaged(f"a set's row of {len(row)} bytes")
+    members: int = _HEAD.unpack_from(row)[1]
+    return members
+
+
 def _read(row: bytes) -> tuple[int, list[bytes], array[int], int]:
     if len(row) < _HEAD.size:
         raise Damaged(f"a set's row of {len(row)} bytes")

@@ -157,8 +157,8 @@ class RelatedPins:
         source: Source = "co_occurrence" if found else "visual"
         if not found:
             found = self._neighbours(query, on_object)
-        ranked = self._ranked(query, found, on_object, boosted=variant.boosted and dominant is not None)
-        return RelatedAnswer(ranked[:k], source, dominant, variant, degraded)
+        ranked = self._ranked(query, found, on_object, k, boosted=variant.boosted and dominant is not None)
+        return RelatedAnswer(ranked, source, dominant, variant, degraded)
 
     def _kept_together(self, query: ObjectRecord) -> tuple[list[tuple[ObjectRecord, Together | None]], str]:
         try:
@@ -192,9 +192,11 @@ class RelatedPins:
         query: ObjectRecord,
         found: Sequence[tuple[ObjectRecord, Together | None]],
         item: DetectedObject | None,
+        k: int,
         *,
         boosted: bool,
     ) -> list[Related]:
+        """The k best."""
         model, names = self.model, columns_of(self.model)
         pairs = [Pair(side_of(record, model.threshold), together) for record, together in found]
         rows = feature_rows(side_of(query, model.threshold, item), pairs, self._idf.of, model.categories)
@@ -203,7 +205,7 @@ class RelatedPins:
         order = sorted(range(len(found)), key=lambda at: (-scores[at], -visual[at], found[at][0].pin_id))
         return [
             Related(found[at][0], float(scores[at]), found[at][1], dict(zip(names, rows[at].tolist(), strict=True)))
-            for at in order
+            for at in order[:k]
         ]
 
 

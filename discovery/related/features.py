@@ -22,7 +22,7 @@ whole pictures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,7 +120,7 @@ def feature_rows(query: Side, pairs: Sequence[Pair], idf: Idf, categories: Seque
     rows[:, 0] = [0.0 if one is None else math.log1p(one.weight) for one in together]
     rows[:, 1] = [0.0 if one is None else one.overlap for one in together]
     rows[:, 2] = [bool(query.board_id) and side.board_id == query.board_id for side in sides]
-    rows[:, 3] = [_cosine(query.categories, side.categories) for side in sides]
+    rows[:, 3] = _cosines(query.categories, [side.categories for side in sides])
     rows[:, 4] = _annotation_cosines(query, sides, idf)
     rows[:, 5], rows[:, 6], rows[:, 7], rows[:, 8] = visual, missing, classes, class_missing
     for column, name in enumerate(categories, len(BASE)):
@@ -150,10 +150,30 @@ def _class_similarities(query: Side, sides: Sequence[Side]) -> tuple[Matrix, npt
 
 def _annotation_cosines(query: Side, sides: Sequence[Side], idf: Idf) -> list[float]:
     weights = idf(sorted(query.annotations.union(*(side.annotations for side in sides))))
-    vectors = [{name: weights.get(name, 0.0) for name in one.annotations} for one in (query, *sides)]
-    return [_cosine(vectors[0], other) for other in vectors[1:]]
+    squares = {name: weight * weight for name, weight in weights.items()}
+    own = _total(squares, query.annotations)
+    return [
+        _quotient(_total(squares, query.annotations & side.annotations), own * _total(squares, side.annotations))
+        for side in sides
+    ]
 
 
-def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    norms = math.sqrt(sum(v * v for v in one.values()) * sum(v * v for v in other.values()))
-    return sum(v * other[name] for name, v in one.items() if name in other) / norms if norms else 0.0
+def _total(squares: Mapping[str, float], names: Iterable[str]) -> float:
+    return sum([squares.get(name, 0.0) for name in names])
+
+
+def _cosines(one: Mapping[str, float], others: Sequence[Mapping[str, float]]) -> list[float]:
+    """Of one sparse vector with each of the others; 0 where one is empty."""
+    own = _square(one)
+    return [
+        _quotient(sum([v * other[name] for name, v in one.items() if name in other]), own * _square(other))
+        for other in others
+    ]
+
+
+def _square(vector: Mapping[str, float]) -> float:
+    return sum([v * v for v in vector.values()])
+
+
+def _quotient(product: float, squares: float) -> float:
+    return product / math.sqrt(squares) if squares else 0.0

@@ -16,6 +16,7 @@ from indexer.timed_sets import (
     members_of,
     order_of,
     rank_of,
+    size_of,
     time_of,
     unpack,
 )
@@ -111,6 +112,7 @@ def test_rows_give_the_set_back(seen: list[Event]) -> None:
     assert unpack(kept.pack()) == kept
     names, orders = members_of(kept.pack())
     assert dict(zip(names, orders, strict=True)) == kept.members
+    assert size_of(kept.pack()) == len(kept.members)
 
 
 def test_the_row_is_laid_out_as_documented() -> None:
@@ -126,3 +128,20 @@ def test_the_row_is_laid_out_as_documented() -> None:
 def test_a_damaged_row_is_told(row: bytes) -> None:
     with pytest.raises(Damaged):
         unpack(row)
+
+
+def test_the_size_of_a_row_that_is_no_row() -> None:
+    assert size_of(None) == 0
+    with pytest.raises(Damaged):
+        size_of(bytes(15))
+
+
+@given(events, st.integers(1, 3), st.integers(1, 5))
+def test_many_events_at_once_are_events_one_by_one(seen: list[Event], capacity: int, size: int) -> None:
+    one_by_one, at_once = TimedSet(), TimedSet()
+    for start in range(0, len(seen), size):
+        told: dict[bytes, int] = {}
+        for name, order in seen[start : start + size]:
+            told |= one_by_one.apply(name, order, capacity)
+        assert at_once.apply_all(seen[start : start + size], capacity) == told
+        assert at_once.pack() == one_by_one.pack()
