@@ -72,10 +72,11 @@ class Corpus:
 
 def read(view: View) -> int:
     """Reads every byte of a view's codes and does nothing with them but or-ing them together."""
-    return _read([segment.codes for segment, _ in view.segments])
+    return read_codes([segment.codes for segment, _ in view.segments])
 
 
-def _read(parts: Sequence[Codes]) -> int:
+def read_codes(parts: Sequence[Codes]) -> int:
+    """The same of plain arrays."""
     total = 0
     for codes in parts:
         total |= int(np.bitwise_or.reduce(codes.reshape(-1).view(np.uint64)))

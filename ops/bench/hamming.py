@@ -4,8 +4,9 @@ The scan: random codes of 4,096 and of 1,280 bits, 1,048,576 of each, in mapped 
 for speed only. Everything is measured in turn, round by round, so that a busy moment meets all alike, and told as
 medians in milliseconds: of CPU for what runs on one thread, which other work on the machine disturbs least, else of the
 clock on the wall, with a row of one thread by that clock beside it. Libraries run on one thread, over a copy in one
-piece. Before the rounds, all have to find the same distances. Growth: one query over 65,536 to 5,242,880 codes, and the
-memory of a process that opens and searches so many. Stores: see _stores.py.
+piece, which the system may lay into larger pages than files: a lone query is shown over that too. Before the rounds,
+all have to find the same distances. Growth: one query over 65,536 to 5,242,880 codes, and the memory of a process that
+opens and searches so many. Stores: see _stores.py.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ import numpy as np
 from indexer.asks import Ask
 from indexer.crew import ALONE, Crew
 from indexer.errors import Damaged
-from indexer.scan import Ints
+from indexer.scan import Codes, Ints, Stored, Sweep
 from indexer.search import nearest
 from indexer.view import View
-from ops.bench._codes import LABEL_SHARES, SEGMENT_SLOTS, Corpus, read
+from ops.bench._codes import LABEL_SHARES, SEGMENT_SLOTS, Corpus, read, read_codes
 from ops.bench._hamming_memory import memory
 from ops.bench._hamming_peers import peers
 from ops.bench._hamming_plot import draw
@@ -156,7 +157,10 @@ def _beside_peers(corpus: Corpus, extent: Extent, crew: Crew) -> dict[str, Figur
         asks, queries = corpus.asks(size, K), corpus.queries[:size]
         expected = search(view, asks)
         work: Work = {"dotstream": partial(search, view, asks)}
-        if size > 1:
+        if size == 1:
+            work["dotstream, over their copy"] = partial(_scan, codes, queries)
+            work["read of their copy"] = partial(read_codes, [codes])
+        else:
             work["dotstream, wall"] = partial(search, view, asks)
             work["dotstream, 2 threads, wall"] = partial(search, view, asks, crew)
         for name, other in peers(codes, queries).items():
@@ -173,6 +177,13 @@ def search(view: View, asks: Sequence[Ask], crew: Crew = ALONE) -> Ints:
     """The k smallest distances of each query, int64 [nq, k]."""
     found = nearest([view], asks, crew=crew, checkpoint=lambda: None)
     return np.stack([one.distances[:K] for (one,) in found])
+
+
+def _scan(codes: Codes, queries: Codes) -> Sweep:
+    """The kernel alone, over codes in one piece."""
+    sweep = Sweep(queries, np.full(len(queries), K), np.full(len(queries), codes.shape[1] * 8))
+    sweep.scan(Stored(codes), 0, len(codes))
+    return sweep
 
 
 def _read_by_two(view: View) -> Callable[[], object]:
