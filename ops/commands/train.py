@@ -11,6 +11,7 @@ from ops.commands.embedder import train_embedder
 from ops.commands.options import counted, say, settings_of
 from ops.commands.related import train_related
 
+REACH_PICTURES = 1_000
 app = typer.Typer(help="Train models on your own pins.", no_args_is_help=True)
 
 
@@ -35,6 +36,7 @@ def detector(
     """Train a detector; prints the path of its last checkpoint."""
     from ops.training import built, opened, read_training
     from triton_models.detectors.dataset import summary
+    from triton_models.detectors.reach import anchors_of, within_reach
     from triton_models.detectors.train import train
 
     config = read_training(recipe, change or ())
@@ -45,4 +47,12 @@ def detector(
     model, origin, settings = built(config, data.labels.names, settings_of().settings.cache_folder, say)
     say(f"detector: {model.spec.architecture} at {model.spec.size} pixels, {len(data.labels.names)} classes")
     say(f"weights: {origin.text}")
+    anchors = anchors_of(model)
+    if anchors is not None:
+        reach = within_reach(anchors, data.samples[:REACH_PICTURES], model.spec.match_iou)
+        low, high = reach.recall_interval
+        say(
+            f"an anchor overlaps {reach.recall:.1%} ({low:.1%} to {high:.1%}) of {reach.objects} objects by "
+            f"{model.spec.match_iou:g}; each of the others has its best anchor alone to learn from"
+        )
     print(train(model, origin, data, settings, config.run.folder, resume=resume, progress=say))

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from dotstream.errors import Misconfigured
 from triton_models.cards import MODEL_FILE, read_card
 from triton_models.client import read_labels
-from triton_models.detectors.boxes import corners_of
 from triton_models.detectors.checkpoints import Checkpoint
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer
-from triton_models.detectors.ssd import Ssd
+from triton_models.detectors.reach import anchors_of
 from triton_models.pixels import resize
 from triton_models.training.loop import device_of
 
@@ -64,7 +63,7 @@ class TorchPredictor:
         )
         self.labels: Sequence[str] = spec.labels
         self.size = spec.size
-        self.anchors = corners_of(self._detector.anchors).cpu().numpy() if isinstance(self._detector, Ssd) else None
+        self.anchors = anchors_of(self._detector)
 
     def detect(self, images: Images) -> Raw:
         with torch.inference_mode():

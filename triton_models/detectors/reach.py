@@ -12,8 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from triton_models.detectors.boxes import corners_of
 from triton_models.detectors.dataset import Sample
+from triton_models.detectors.detector import Detector
 from triton_models.detectors.metrics import Quality, overlap, quality_of
+from triton_models.detectors.ssd import Ssd
+
+
+def anchors_of(detector: Detector) -> NDArray[np.float32] | None:
+    """An SSD's anchors, float32 [A, 4], x0, y0, x1, y1 as shares of the picture; None for a detector without."""
+    return corners_of(detector.anchors).cpu().numpy() if isinstance(detector, Ssd) else None
 
 
 def within_reach(anchors: NDArray[np.float32], samples: Sequence[Sample], iou: float) -> Quality:
