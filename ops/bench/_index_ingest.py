@@ -40,12 +40,12 @@ class Ingest:
     """Seconds for so many pins, and those that the process computed of them, waits for a core and the disk left out.
 
     Attributes:
-        decode: taking the logged bytes apart.
-        apply, apply_cpu: decoded records into a shard.
+        whole: from logged bytes to the last one durable.
+        apply, apply_cpu: of these, without taking the bytes apart.
         raw, raw_cpu: the same bytes into a plain file and RocksDB.
     """
 
-    decode: float
+    whole: float
     apply: float
     apply_cpu: float
     raw: float
@@ -53,19 +53,25 @@ class Ingest:
 
 
 def ingest(folder: Path, pins: int) -> Ingest:
-    """Measures it once."""
-    logged = list(records(pins))
-    values = [(one.key, encode(one.record)) for one in logged if one.record is not None]
-    begun = time.perf_counter()
-    for key, value in values:
-        decode(key, value, generation=GENERATION, bits=BITS, feature=FEATURE)
-    decoding = time.perf_counter() - begun
+    """Measures it once: as in the worker, each batch is decoded and then applied."""
+    values = [(one.key, encode(one.record)) for one in records(pins) if one.record is not None]
     shard = open_shard(folder / GENERATION)
-    own = time.process_time()
-    applying = fill(shard, logged)
-    applying_cpu = time.process_time() - own
+    decoding = decoding_cpu = 0.0
+    begun, own = time.perf_counter(), time.process_time()
+    for at in range(0, pins, BATCH):
+        started, started_cpu = time.perf_counter(), time.process_time()
+        batch = [
+            Logged(n, key, decode(key, value, generation=GENERATION, bits=BITS, feature=FEATURE), n)
+            for n, (key, value) in enumerate(values[at : at + BATCH], at)
+        ]
+        decoding += time.perf_counter() - started
+        decoding_cpu += time.process_time() - started_cpu
+        shard.apply(batch)
+        shard.maybe_sync()
+    shard.sync()
+    whole, whole_cpu = time.perf_counter() - begun, time.process_time() - own
     shard.close()
-    return Ingest(decoding, applying, applying_cpu, *_raw(folder, pins))
+    return Ingest(whole, whole - decoding, whole_cpu - decoding_cpu, *_raw(folder, pins))
 
 
 def _raw(folder: Path, pins: int) -> tuple[float, float]:
