@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dotstream.clock import SystemClock
+from dotstream.clock import Clock, SystemClock
 from indexer.answers import Query
 from indexer.arbitration import Logged
 from indexer.crew import ALONE, Crew
@@ -71,7 +71,9 @@ def _logged(offset: int, pin: int, version: int, codes: Codes) -> Logged:
     return Logged(offset, record.pin_id.encode(), record, 1_700_000_000_000 + offset)
 
 
-def open_shard(generation: Path, partition: int = 0, segment_slots: int = DEFAULT_SEGMENT_SLOTS) -> Shard:
+def open_shard(
+    generation: Path, partition: int = 0, segment_slots: int = DEFAULT_SEGMENT_SLOTS, clock: Clock | None = None
+) -> Shard:
     """The shard of the benchmark in a generation's folder."""
     return Shard.open(
         generation / str(partition),
@@ -80,7 +82,7 @@ def open_shard(generation: Path, partition: int = 0, segment_slots: int = DEFAUL
         topic_id="bench",
         feature=FEATURE,
         bits=BITS,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         segment_slots=segment_slots,
     )
 
