@@ -23,6 +23,7 @@ from discovery.server import free_port, server
 from discovery.services import Limits, Services
 from dotstream.clock import SystemClock
 from dotstream.errors import Misconfigured, Retryable, Unavailable
+from dotstream.memory import settle
 from indexer.answers import Find
 from indexer.engagement import ENGAGEMENT, EngagementReader
 from indexer.faster import Faster
@@ -93,7 +94,9 @@ def run(settings: Settings) -> None:
         if settings.api.port not in {0, port}:
             raise Misconfigured(f"port {settings.api.port} on {host} is taken; choose another with --port")
         log.info("API: http://%s:%d", host, port)
-        server(app, host, port).run()
+        serving = server(app, host, port)
+        settle()
+        serving.run()
 
 
 def services(settings: Settings, owned: ExitStack) -> Services:

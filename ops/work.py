@@ -21,7 +21,7 @@ from consumers.metrics import WorkerMetrics
 from consumers.runtime import RuntimeSettings, Worker
 from dotstream.clock import Clock, SystemClock
 from dotstream.errors import Misconfigured
-from dotstream.memory import give_back
+from dotstream.memory import give_back, settle
 from indexer.records_pb2 import GenerationRecord
 from ops.generations import Pipeline, ensure_generation
 from ops.models import pipeline_of
@@ -132,6 +132,7 @@ def run(role: str, settings: Settings, *, stop: threading.Event) -> int:
         log.info("%s worker: metrics on http://%s/metrics", role, probes.address)
         worker = build(Post(settings, TopicNames(settings.topics.prefix), metrics, SystemClock()), owned)
         holder.append(worker)
+        settle()
         worker.run(stop.is_set)
     log.info("%s worker: stopped", role)
     return 0

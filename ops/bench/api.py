@@ -294,6 +294,7 @@ def _serve(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) ->
     from discovery.server import free_port, server
     from discovery.services import Limits, Services
     from dotstream.clock import SystemClock
+    from dotstream.memory import settle
     from indexer.reader import IndexReader
     from indexer.search import warm
     from ops.models import code_bits, picture_limits, pictures_of, triton_client, vision_settings
@@ -331,4 +332,5 @@ def _serve(pipe: Connection, data: Path, triton: str, files: Sequence[bytes]) ->
                 time.sleep(0.05)
 
     threading.Thread(target=tell, daemon=True).start()
+    settle()
     running.run()

@@ -23,6 +23,7 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from dotstream.errors import Unavailable
+from dotstream.memory import settle
 from indexer.cooccurrence import BOARDS, PINS, CoOccurrence
 from indexer.keyed_reader import KeyedReader
 from ops.bench._report import Figure, Report, machine, neighbours
@@ -70,6 +71,7 @@ def _measure(settings: Settings, connection: KafkaConnection) -> Report:
     _backlog(connection)
     plain = _plain_read(connection)
     stores = Stores(settings)
+    settle()
     with contextlib.closing(stores), _worker(settings) as pid:
         say("draining")
         rate, spent = _drain(stores, connection, pid)

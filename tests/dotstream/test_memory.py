@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system."""
+"""The collector leaves alone what was there at the start, and freed memory goes back to the system."""
 
 from __future__ import annotations
 
@@ -34,3 +34,26 @@ def test_what_the_allocator_keeps_is_given_back() -> None:
         [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == ["True", "True"]
+
+
+SETTLED = """
+import gc
+from dotstream.memory import settle
+
+class Loop:
+    pass
+
+old = [[n] for n in range(10_000)]
+settle()
+print(gc.get_freeze_count() > 10_000, len(gc.get_objects()) < 1_000)
+new = Loop()
+new.loop = new
+del new
+print(gc.collect() > 0)
+"""
+
+
+def test_the_collector_passes_over_what_is_there_and_still_collects_what_comes() -> None:
+    """In a process of its own: nothing takes a settling back."""
+    done = subprocess.run([sys.executable, "-c", SETTLED], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["True", "True", "True"]
