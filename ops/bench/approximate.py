@@ -3,7 +3,8 @@
 Recall@10: 300 photographs ask for their neighbours among 60,000 others (ops/bench/_fashion.py), against the exact
 answer. Speed: one query on one thread over 983,040 codes, each of the 60,000 sixteen times with 2 % of its bits turned
 at random, since there are no million photographs at hand; the share of the codes that are ranked is that of the recall,
-which a denser million would need less of. Also ranges: near-duplicates within 2 % of the bits, exact both ways.
+which a denser million would need less of. Also ranges: near-duplicates within 2 % of the bits, exact both ways. Beside
+them faiss's inverted lists (_inverted_lists.py), which keep a copy of all codes in the order of the lists.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from indexer.sketch_search import SketchSearch
 from indexer.view import View
 from ops.bench._approximate_plot import draw
 from ops.bench._fashion import TRAINING, fashion_codes
+from ops.bench._inverted_lists import PROBED, InvertedLists
 from ops.bench._report import Figure, Report, machine
 from ops.commands.options import say, settings_of
 
@@ -46,6 +48,8 @@ def main(*, as_json: bool, plot: Path | None) -> None:
         few = _segment(Path(folder), 0, codes)
         many = [_segment(Path(folder), 1 + n, _turned(codes, random)) for n in range(COPIES)]
         _measure(_view([few]), _view(many), queries, report)
+        say("inverted lists")
+        _measure_lists(_view([few]), _view(many), queries, report)
         for segment in (few, *many):
             segment.close()
     report.show(as_json=as_json)
@@ -73,6 +77,24 @@ def _measure(few: View, many: View, queries: Codes, report: Report) -> None:
             report.figures[f"{name}, time"] = Figure(_timed(_by(search.nearest), many, asks), "ms", peer=exact_ms)
 
 
+def _measure_lists(few: View, many: View, queries: Codes, report: Report) -> None:
+    truth = [set(one.slots[:K].tolist()) for one in _exact(few, _asks(queries, BITS))]
+    lists = InvertedLists(_plain(few), _plain(many))
+    for share in PROBED:
+        lists.probe(share)
+        kept = sum(
+            len(true & set(rows)) for true, rows in zip(truth, lists.among_few(queries, K).tolist(), strict=True)
+        )
+        taken = _timed(lambda _, asks: lists.among_many(asks[0].code[None], K), many, _asks(queries, BITS))
+        name = f"inverted lists of faiss, {share:.0%} probed"
+        report.figures[f"{name}, recall@{K}"] = Figure(kept / (K * len(truth)), "share")
+        report.figures[f"{name}, time"] = Figure(taken, "ms", peer=report.figures["exact, 983040 codes"].value)
+
+
+def _plain(view: View) -> Codes:
+    return np.concatenate([segment.codes[:length] for segment, length in view.segments])
+
+
 def _asks(queries: Codes, within: int) -> list[Ask]:
     return [Ask(code, K, within, (Terms(Wanted(), {}),)) for code in queries]
 
@@ -85,7 +107,7 @@ def _by(search: Callable[..., list[list[Candidates]]]) -> Search:
     return lambda view, asks: [one for (one,) in search([view], asks, crew=ALONE, checkpoint=lambda: None)]
 
 
-def _timed(search: Search, view: View, asks: list[Ask]) -> float:
+def _timed(search: Callable[[View, list[Ask]], object], view: View, asks: list[Ask]) -> float:
     """Median milliseconds of CPU of one query at a time, which other work on the machine disturbs least."""
     search(view, asks[:1])
     times = []
