@@ -1,9 +1,9 @@
 """Lens, second layer: which sources answer, in which ratio, and one diverse list from them (section 8 of the paper).
 
-    source     what it answers                                   runs when                            raw weight
-    visual     what looks alike, by Flashlight                   always                               1
-    semantic   pins about the query's annotations                confidence >= SEMANTIC_MIN           2 * confidence
-    scenes     scenes that hold the query's object               an object scores >= OBJECT_MIN       its score
+    source     what it answers                        runs when                         raw weight
+    visual     what looks alike, by Flashlight        always                            1
+    semantic   pins about the query's annotations     confidence >= SEMANTIC_MIN        min(1, 2 * confidence)
+    scenes     scenes that hold the query's object    an object scores >= OBJECT_MIN    min(1, 2 * its score)
 
 A ratio is a raw weight's share of those that run and found something. Each place of the answer goes to the source that
 is furthest behind its ratio, and within it to the candidate of the greatest marginal relevance,
@@ -35,7 +35,7 @@ from discovery.understanding import Guess, Understanding
 Source = Literal["visual", "semantic", "scenes"]
 SOURCES: tuple[Source, ...] = ("visual", "semantic", "scenes")
 SEMANTIC_MIN = 0.25
-OBJECT_MIN = 0.5
+OBJECT_MIN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ def plan(known: Understanding) -> list[Plan]:
     confidence, score = known.confidence, known.object_score
     plans = [Plan("visual", 1.0, "always")]
     if confidence >= SEMANTIC_MIN:
-        plans.append(Plan("semantic", 2 * confidence, f"annotation confidence {confidence:.2f}"))
+        plans.append(Plan("semantic", min(1.0, 2 * confidence), f"annotation confidence {confidence:.2f}"))
     else:
         plans.append(Plan("semantic", 0.0, f"annotation confidence {confidence:.2f} is below {SEMANTIC_MIN}"))
     if score >= OBJECT_MIN:
-        plans.append(Plan("scenes", score, f"an object with score {score:.2f}"))
+        plans.append(Plan("scenes", min(1.0, 2 * score), f"an object with score {score:.2f}"))
     else:
         found = f"the best object scores {score:.2f}, below {OBJECT_MIN}" if score else "no object was detected"
         plans.append(Plan("scenes", 0.0, found))
