@@ -31,6 +31,7 @@ from indexer.pictures import PictureStore
 from indexer.reader import IndexReader
 from indexer.records import delete_record
 from indexer.records_pb2 import Box, Code, Colour, DetectedObject, Dot, DotRecord, ObjectRecord
+from indexer.search import warm
 from indexer.shard import Shard
 from indexer.tags import Tagged
 from producers.events_pb2 import EngagementEvent, SaveEvent
@@ -198,6 +199,7 @@ class Stage:
     """The parts and the means to fill them."""
 
     def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        warm(BITS)  # as `dotstream serve` does: a first search must not pay for compiling within its time limit
         self.models = ColourModels()
         self.settings = VisionSettings()
         self.vision = Vision(self.models, self.settings)
