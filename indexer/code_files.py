@@ -162,23 +162,24 @@ class CodeFiles:
         if made is not None:
             self._dirty.add(made)
 
-    def let_go(self, layout: int) -> list[SegmentName]:
+    def let_go(self, layout: int) -> list[Segment]:
         """Forgets the segments that this layout, or one before it, replaced; returns them, for `remove`.
 
         Queries of this process that look at one of them keep it mapped, and are told of deaths, until they are done.
         """
         gone = [segment for number, segment in self.replaced if number <= layout]
         self.replaced = [each for each in self.replaced if each[0] > layout]
-        for segment in gone:
-            self._dirty.discard(segment)
-            self._fading.add(segment)
-            segment.close()
-        return [segment.name for segment in gone]
+        self._dirty.difference_update(gone)
+        self._fading.update(gone)
+        return gone
 
-    def remove(self, names: Sequence[SegmentName]) -> None:
-        """Removes the files of segments that were let go of. Needs no lock, and takes a while for large ones."""
-        for name in names:
-            _unlink(name, self.folder)
+    def remove(self, gone: Sequence[Segment]) -> None:
+        """Closes and removes the files of segments that were let go of. Not under the shard's lock: each call of the
+        system lets other threads compute first.
+        """
+        for segment in gone:
+            segment.close()
+            _unlink(segment.name, self.folder)
 
     def clear_left_overs(self, state: State) -> None:
         """Removes files that no layout names: of compactions that a crash cut off, or of what they replaced."""
