@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dotstream.errors import DotstreamError, Fatal, Misconfigured, Unavailable
-from triton_models.statuses import Closed
+from triton_models.statuses import Closed, ModelFailed
 
 FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared-memory objects, not a temporary file
 PREFIX = "dotstream-pictures-"
@@ -158,7 +158,7 @@ class RegionPool:
             self._changed.notify_all()
         with contextlib.suppress(DotstreamError):
             for region in idle:
-                self._server.unregister_region(region.name)
+                _let_go(self._server, region.name)
         for region in idle:
             region.close()
 
@@ -221,8 +221,14 @@ def sweep(server: Registrar, folder: Path = FOLDER) -> list[str]:
     removed = [path.name for path in sorted(folder.glob(f"{PREFIX}*")) if _remove_if_dead(path)]
     for name, key in server.regions().items():
         if name.startswith(PREFIX) and not (folder / key.lstrip("/")).exists():
-            server.unregister_region(name)
+            _let_go(server, name)
     return removed
+
+
+def _let_go(server: Registrar, name: str) -> None:
+    """Has the server unmap a region; one that a call still uses, though its answer may be out, is the next sweep's."""
+    with contextlib.suppress(ModelFailed):
+        server.unregister_region(name)
 
 
 def _remove_if_dead(path: Path) -> bool:

@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ class LocalStack:
                 environment = child_environment(self._loaded, {})
                 export = spawn([sys.executable, "-m", "ops.cli", "models", "export"], log, environment)
                 while export.alive():
-                    threading.Event().wait(0.1)
+                    if self._supervisor.stopping:
+                        export.kill()
+                    time.sleep(0.1)
                 if export.status != 0:
                     raise Fatal(f"the models could not be exported: {last_line(log).removeprefix('dotstream: ')}")
             return External()

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CHECK_FAILURES = 2  # in a row, before a part that still runs is taken for broken
 SECOND_LOOK_S = 1.0
+ASIDE_LIMIT_S = 3.0  # for starts and checks in progress when all parts have ended
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,15 @@ class Supervisor:
         self._restarts = restarts or Restarts()
         self._changed = changed
         self._stopping = False
+        self._starting: dict[Future[None], State] = {}
 
     @property
     def ready(self) -> bool:
         return all(state.ready for state in self.states.values())
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
     def start(self, stop: threading.Event) -> None:
         """Starts all parts and returns when they are ready, or when `stop` is set.
@@ -118,7 +124,7 @@ class Supervisor:
         Raises:
             DotstreamError: a part did not come up; the others still run, and `stop` ends them.
         """
-        pending: dict[Future[None], State] = {}
+        pending = self._starting
         waiting = list(self.states.values())
         while (waiting or pending) and not stop.is_set():
             for state in [s for s in waiting if all(self.states[n].ready for n in s.part.needs)]:
@@ -151,7 +157,11 @@ class Supervisor:
                 state.busy = _aside(state.part.check, state.running)
 
     def stop(self) -> None:
-        """Ends all parts, the last started first; what nothing depends on any more ends side by side."""
+        """Ends all parts, the last started first; what nothing depends on any more ends side by side.
+
+        Starts and checks in progress are waited for a little: a thread that is loading a library when the interpreter
+        ends brings the process down.
+        """
         self._stopping = True
         left = dict(self.states)
         while left:
@@ -160,6 +170,7 @@ class Supervisor:
             wait([_aside(self._end, state) for state in layer])
             for state in layer:
                 del left[state.part.name]
+        wait([*self._starting, *(state.busy for state in self.states.values() if state.busy)], timeout=ASIDE_LIMIT_S)
 
     def kill(self) -> None:
         """Kills all parts at once."""

@@ -21,7 +21,7 @@ from tests.support.fake_triton import LABELS, FakeTriton, answer, hung, status
 from triton_models.calls import RetrySettings
 from triton_models.client import TritonClient
 from triton_models.shared_memory import FOLDER, PREFIX, Region, RegionPool, sweep
-from triton_models.statuses import Closed, TimedOut
+from triton_models.statuses import Closed, ModelFailed, TimedOut
 
 ONCE = RetrySettings(attempts=1)
 
@@ -179,6 +179,7 @@ class _NoServer:
 
     def __init__(self) -> None:
         self.mapped: dict[str, str] = {}
+        self.in_use: set[str] = set()
 
     def regions(self) -> dict[str, str]:
         return dict(self.mapped)
@@ -187,6 +188,8 @@ class _NoServer:
         self.mapped[name] = key
 
     def unregister_region(self, name: str) -> None:
+        if name in self.in_use:
+            raise ModelFailed(f"Cannot unregister shared memory region '{name}', it is currently in use.")
         self.mapped.pop(name, None)
 
 
@@ -232,6 +235,18 @@ def test_sweep_leaves_what_is_not_ours(tmp_path: Path) -> None:
     assert sweep(server, tmp_path) == [f"{PREFIX}1-left"]
     assert {path.name for path in tmp_path.iterdir()} == {"dotstream-something-else"}
     assert set(server.mapped) == {"other"}
+
+
+def test_what_a_call_still_uses_is_left_to_the_next_sweep(tmp_path: Path) -> None:
+    server = _NoServer()
+    used, gone = f"{PREFIX}1-used", f"{PREFIX}2-gone"
+    server.mapped = {used: f"/{used}", gone: f"/{gone}"}
+    server.in_use = {used}
+    sweep(server, tmp_path)
+    assert set(server.mapped) == {used}
+    server.in_use.clear()
+    sweep(server, tmp_path)
+    assert server.mapped == {}
 
 
 def test_a_late_reader_of_a_region_changes_no_answer(fake: FakeTriton) -> None:
