@@ -96,6 +96,7 @@ class KafkaWholeTopic:
         self._topic = topic
         self._client_id = client_id
         self._consumer: Consumer | None = None
+        self._asking: Consumer | None = None
 
     def open(self) -> Extent:
         """Looks at the topic; the committed end counts, so that an open transaction is not waited for.
@@ -128,6 +129,8 @@ class KafkaWholeTopic:
             "queued.max.messages.kbytes": 16_384,
         }
         self._consumer = Consumer(self._connection.config(**config))
+        # Brokers answer a connection in order, and a fetch that waits for records would hold the question up.
+        self._asking = Consumer(self._connection.config(**config))
         try:
             self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in sorted(positions.items())])
         except KafkaException as error:
@@ -157,10 +160,10 @@ class KafkaWholeTopic:
 
     def end(self, partition: int) -> int:
         """See `WholeTopic.end`."""
-        if self._consumer is None:
+        if self._asking is None:
             raise Unavailable(f"{self._topic} is not open")
         try:
-            answer = self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=REQUEST_S)
+            answer = self._asking.get_watermark_offsets(TopicPartition(self._topic, partition), timeout=REQUEST_S)
         except KafkaException as error:
             raise translate(error) from error
         if answer is None:
@@ -169,9 +172,11 @@ class KafkaWholeTopic:
 
     def close(self) -> None:
         """Leaves the broker."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close()
+        clients = (self._consumer, self._asking)
+        self._consumer = self._asking = None
+        for client in clients:
+            if client is not None:
+                client.close()
 
     def _extent(self, admin: AdminClient) -> Extent:
         described = admin.describe_topics(TopicCollection([self._topic]), request_timeout=REQUEST_S)
