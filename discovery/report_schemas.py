@@ -76,6 +76,10 @@ class EngagementsJson(Report):
 
     events: Annotated[list[DoneJson], Field(min_length=1, max_length=MAX_EVENTS)]
 
+    def told(self, now_ms: int) -> list[EngagementEvent]:
+        """The events that say it. Raises as `DoneJson.event`."""
+        return [one.event(now_ms) for one in self.events]
+
 
 class SaveJson(Report):
     """A pin that was put on a board, or taken from it."""
@@ -99,9 +103,17 @@ class SavesJson(Report):
 
     events: Annotated[list[SaveJson], Field(min_length=1, max_length=MAX_EVENTS)]
 
+    def told(self, now_ms: int) -> list[SaveEvent]:
+        """The events that say it; as all have one time, only the last of a (board, pin). Raises as `SaveJson.event`."""
+        last = {(one.board_id, one.pin_id): one for one in self.events}
+        return [one.event(now_ms) for one in last.values()]
+
 
 class TakenJson(Model):
-    """How many events were published. The others were of pins that are not live: unknown, or deleted since."""
+    """How many events were published.
+
+    The others were of pins that are not live (unknown, or deleted since), or saves that a later one takes back.
+    """
 
     taken: int
     left_out: int

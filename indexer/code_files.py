@@ -112,8 +112,9 @@ class CodeFiles:
             return
         slots = np.array(list(deaths), np.int64)
         offsets = np.array(list(deaths.values()), np.int64)
-        if self._noted is not None:
-            self._noted.append((slots, offsets))
+        noted = self._noted  # another thread may end the noting
+        if noted is not None:
+            noted.append((slots, offsets))
         numbers = slots >> 32
         for number in np.unique(numbers).tolist():
             here = numbers == number

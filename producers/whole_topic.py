@@ -24,6 +24,7 @@ from dotstream.errors import Unavailable
 from producers.kafka import KafkaConnection, translate
 
 REQUEST_S = 10.0
+FETCH_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class KafkaWholeTopic:
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
-            "fetch.wait.max.ms": 500,
+            "fetch.wait.max.ms": int(FETCH_WAIT_S * 1000),
             "fetch.error.backoff.ms": 50,
             "queued.max.messages.kbytes": 16_384,
         }

@@ -44,17 +44,17 @@ async def _take(here: Context, request: Request, body: type[EngagementsJson] | t
     if not here.services.reports.taken:
         raise Problem("takes-no-reports", "the setting api.takes_reports lets it take what people did")
     here.admit(request)
-    told = await questions.read_json(request, body)
+    asked = await questions.read_json(request, body)
     now_ms = here.services.clock.now_ms()
     try:
-        events = [one.event(now_ms) for one in told.events]
+        events: Sequence[Event] = asked.told(now_ms)
     except Poison as error:
         raise Problem("bad-field", error.detail) from None
     live = await here.read(lambda: _live(here, events))
     taken = [event for event in events if _pins(event) <= live]
     if taken:
         await here.tell(taken)
-    return TakenJson(taken=len(taken), left_out=len(events) - len(taken))
+    return TakenJson(taken=len(taken), left_out=len(asked.events) - len(taken))
 
 
 def _live(here: Context, events: Sequence[Event]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from indexer.records_pb2 import DotRecord
 from ops.local.kafka import KafkaProcess
 from ops.topics import TopicNames
 from producers.kafka import KafkaConnection
-from producers.whole_topic import KafkaWholeTopic
+from producers.whole_topic import KafkaWholeTopic, Logged
 from tests.discovery.waiting import until
 
 
@@ -121,6 +122,26 @@ def _created(admin: object, topic: object) -> bool:
     except KafkaException:
         return False
     return True
+
+
+def test_ends_are_told_while_a_fetch_waits_for_records(
+    broker: KafkaProcess, topics: TopicNames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.whole_topic.FETCH_WAIT_S", 30.0)
+    write(broker.connection, of_dots(topics, *(dots(f"p{n}") for n in range(20))))
+    followed = KafkaWholeTopic(broker.connection, topics.dots, client_id="test")
+    try:
+        extent = followed.open()
+        followed.start(extent.first)
+        read: list[Logged] = []
+        deadline = time.monotonic() + 30
+        while len(read) < 20 and time.monotonic() < deadline:
+            read += followed.read(100, 0.1)[0]
+        assert len(read) == 20
+        followed.read(100, 1.0)  # from here on a fetch waits
+        assert {partition: followed.end(partition) for partition in extent.first} == extent.end
+    finally:
+        followed.close()
 
 
 def test_without_a_broker_opening_is_retryable() -> None:

@@ -72,6 +72,22 @@ def test_what_people_did_becomes_events_with_the_apis_own_time(api: httpx.Client
     assert unsave == SaveEvent(pin_id="scene", board_id="b", kind=SaveEvent.KIND_UNSAVED)
 
 
+@pytest.mark.parametrize("kinds", [("saved", "unsaved"), ("unsaved", "saved")])
+def test_of_saves_of_one_pin_and_board_the_last_of_a_request_counts(
+    api: httpx.Client, stage: Stage, kinds: tuple[str, str]
+) -> None:
+    fill(stage)
+    events = [{"pin_id": "chair", "board_id": "b", "kind": kind} for kind in kinds]
+    events.append({"pin_id": "chair", "board_id": "other"})
+    assert api.post("/saves", json={"events": events}).json() == {"taken": 2, "left_out": 1}
+    for event in stage.reports.events:
+        event.event_time = 0
+    assert stage.reports.events == [
+        SaveEvent(pin_id="chair", board_id="b", kind=f"KIND_{kinds[1].upper()}"),
+        SaveEvent(pin_id="chair", board_id="other", kind=SaveEvent.KIND_SAVED),
+    ]
+
+
 def test_pins_that_are_not_live_are_left_out(api: httpx.Client, stage: Stage) -> None:
     fill(stage)
     events: list[dict[str, Any]] = [{"pin_id": pin_id, "kind": "closeup"} for pin_id in ("gone", "nobody", "chair")]
