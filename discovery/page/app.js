@@ -20,12 +20,7 @@ const grid = new Grid($("grid"), { onChange: count, onHeld: held, onMissed: () =
 const pages = new Pages(grid);
 
 const view = new PinView($("pin"), {
-  onClose: () => {
-    const place = route.read(location.hash);
-    if (place.view !== "pin") return;
-    history.pushState(null, "", "#/");
-    grid.focus(place.id);
-  },
+  onLeave: leavePin,
   onSubject: (id, subject) => {
     const target = route.pinAt(id, subject);
     const before = route.read(location.hash);
@@ -38,8 +33,15 @@ const view = new PinView($("pin"), {
   },
 });
 
+function leavePin() {
+  const place = route.read(location.hash);
+  if (place.view !== "pin") return;
+  history.pushState(null, "", "#/");
+  grid.focus(place.id);
+}
+
 const lens = new LensView($("lens"), {
-  onClose: () => {
+  onLeave: () => {
     if (route.read(location.hash).view !== "lens") return;
     history.pushState(null, "", "#/");
     $("lens-link").focus();
@@ -163,6 +165,7 @@ follow({
     lens.forget(id);
     if (view.id === id) {
       view.close();
+      leavePin();
       tell("pin", "The pin that was open was deleted.");
     }
     count();

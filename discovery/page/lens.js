@@ -12,8 +12,8 @@ import { understood } from "./understood.js";
 const TYPES = "image/jpeg,image/png,image/webp";
 
 export class LensView {
-  // onClose() when it was closed.
-  constructor(dialog, { onClose }) {
+  // onLeave() when a person closed it.
+  constructor(dialog, { onLeave }) {
     this.photo = null;
     this.results = new Results({ modes: ["lens", "similar", "scenes", "looks", "shop"], onAnswer: (answer) => this.tell(answer), onMode: (mode) => this.mode(mode) });
     this.stage = new Stage({ onMove: (box) => this.look(box, "part", true), onSettle: (box) => this.look(box, "part") });
@@ -26,8 +26,8 @@ export class LensView {
       onClose: () => {
         this.camera.stop();
         this.results.cancel();
-        onClose();
       },
+      onLeave,
     });
     this.ask();
   }

@@ -13,8 +13,8 @@ import { Sheet } from "./sheet.js";
 import { Stage } from "./stage.js";
 
 export class PinView {
-  // onClose() when it was closed; onSubject(id, subject) when a person chose a dot or moved the box.
-  constructor(dialog, { onClose, onSubject }) {
+  // onLeave() when a person closed it; onSubject(id, subject) when a person chose a dot or moved the box.
+  constructor(dialog, { onLeave, onSubject }) {
     this.onSubject = onSubject;
     this.card = null;
     this.subject = null;
@@ -38,8 +38,8 @@ export class PinView {
         this.results.cancel();
         this.related.cancel();
         this.card = this.subject = null;
-        onClose();
       },
+      onLeave,
     });
   }
 

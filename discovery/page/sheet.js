@@ -3,13 +3,20 @@
 import { h } from "./dom.js";
 
 export class Sheet {
-  constructor(dialog, { left, right, onClose }) {
+  // onClose() when it was closed; onLeave() after that when a person closed it, and not the page.
+  constructor(dialog, { left, right, onClose, onLeave }) {
     this.dialog = dialog;
+    this.onClose = onClose;
+    this.closing = 0; // by the page; the dialog tells of it later, when something else may be open already
     this.parts = [h("div", { class: "sheet-left" }, left), h("div", { class: "sheet-right" }, right)];
     dialog.append(...this.parts, h("button", { type: "button", class: "sheet-close", "aria-label": "Close", onclick: () => dialog.close() }, "✕"));
     dialog.addEventListener("close", () => {
-      document.body.classList.remove("locked");
-      onClose();
+      if (this.closing) {
+        this.closing -= 1;
+        return;
+      }
+      this.closed();
+      onLeave();
     });
     dialog.addEventListener("click", (event) => {
       if (event.target === dialog) dialog.close();
@@ -23,7 +30,15 @@ export class Sheet {
   }
 
   close() {
-    if (this.dialog.open) this.dialog.close();
+    if (!this.dialog.open) return;
+    this.closing += 1;
+    this.dialog.close();
+    this.closed();
+  }
+
+  closed() {
+    document.body.classList.toggle("locked", document.querySelector("dialog[open]") !== null);
+    this.onClose();
   }
 
   focus() {
