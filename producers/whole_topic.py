@@ -73,7 +73,10 @@ class WholeTopic(Protocol):
         ...
 
     def end(self, partition: int) -> int:
-        """Where a partition ends (exclusive), asked from the broker; an open transaction lies behind its end.
+        """Where a partition ends (exclusive), asked from the broker; what is not committed yet lies before its end.
+
+        So a reader that has come there has read all that was committed before it asked. A commit that was answered
+        may not be readable yet: the broker writes its markers afterwards.
 
         Raises:
             Retryable: the broker did not answer in time.
@@ -131,7 +134,7 @@ class KafkaWholeTopic:
         }
         self._consumer = Consumer(self._connection.config(**config))
         # Brokers answer a connection in order, and a fetch that waits for records would hold the question up.
-        self._asking = Consumer(self._connection.config(**config))
+        self._asking = Consumer(self._connection.config(**config | {"isolation.level": "read_uncommitted"}))
         try:
             self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in sorted(positions.items())])
         except KafkaException as error:

@@ -144,6 +144,29 @@ def test_ends_are_told_while_a_fetch_waits_for_records(
         followed.close()
 
 
+def test_what_is_not_committed_yet_counts_in_the_end(broker: KafkaProcess, topics: TopicNames) -> None:
+    """Else a reader would take itself for level between a commit and its markers, which the broker writes later."""
+    write(broker.connection, of_dots(topics, *(dots(f"p{n}") for n in range(20))))
+    producer = Producer(broker.connection.config(**{"transactional.id": "undecided"}))
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topics.dots, b"value", b"key", partition=2)
+    followed = KafkaWholeTopic(broker.connection, topics.dots, client_id="test")
+    try:
+        assert producer.flush(30) == 0
+        extent = followed.open()
+        followed.start(extent.first)
+        committed = extent.end[2]
+        assert followed.end(2) == committed + 1
+        producer.commit_transaction(30)
+        position, deadline = 0, time.monotonic() + 30
+        while position < committed + 2 and time.monotonic() < deadline:
+            position = followed.read(100, 0.1)[1].get(2, position)
+        assert position == followed.end(2) == committed + 2, "the record and its marker"
+    finally:
+        followed.close()
+
+
 def test_without_a_broker_opening_is_retryable() -> None:
     log = KafkaWholeTopic(
         KafkaConnection("127.0.0.1:9", {"socket.connection.setup.timeout.ms": "1000"}), "dots", client_id="test"
