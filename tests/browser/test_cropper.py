@@ -40,7 +40,8 @@ def first(page: Page) -> Locator:
 
 
 def point(page: Page, x: float, y: float) -> tuple[float, float]:
-    """Where on the screen a point of the picture is."""
+    """Where on the screen a point of the picture is, once the dialog has come to rest there."""
+    page.locator("#pin").evaluate("dialog => Promise.all(dialog.getAnimations().map((one) => one.finished))")
     frame = page.locator("#pin .stage").bounding_box()
     assert frame is not None
     return frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]

@@ -390,8 +390,12 @@ def test_a_writer_dies_inside_a_commit_under_a_reader(index: Index, step: str) -
     assert {hit.record.version for hit in reader.search(bytes(8), 9).hits} == {committed}
 
 
-def test_searches_in_threads_while_data_comes_in(index: Index) -> None:
-    """Every result of every thread is that of the versions that its watermark names."""
+@pytest.mark.parametrize("tries", [8, 0])
+def test_searches_in_threads_while_data_comes_in(index: Index, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every result of every thread is that of the versions that its watermark names. Only pins that changed since may
+    be left out, once a search was begun anew as often as is allowed.
+    """
+    monkeypatch.setattr("indexer.reader._TRIES", tries)
     log = [logged for logged in random_log(Random(23), 400, pins=60) if logged.record is not None]
     homes = [partition_of(logged.key, PARTITIONS) for logged in log]
     for partition in range(PARTITIONS):
@@ -425,8 +429,12 @@ def test_searches_in_threads_while_data_comes_in(index: Index) -> None:
     for query, watermark, found in results:
         oracle = Oracle()
         counted = dict.fromkeys(range(PARTITIONS), -1)
+        changed: set[str] = set()
         for logged, home in zip(log, homes, strict=True):
             counted[home] += 1
             if counted[home] <= watermark[home]:
                 oracle.apply([logged])
-        assert found == oracle.nearest(query, 6)
+            else:
+                changed.add(logged.key.decode())
+        every = oracle.nearest(query, len(log) * 10)
+        assert found == [one for one in every if one in found or one[1] not in changed][:6]

@@ -25,6 +25,7 @@ from triton_models.pictures import Picture, PictureLimits, Pixels, decode, inspe
 CORPUS = samples()
 GOOD = [sample for sample in CORPUS if sample.reason is None]
 SECONDS_EACH = 1.0
+"""Of the processor, which others use meanwhile."""
 
 
 def by_pillow(data: bytes) -> Pixels:
@@ -43,12 +44,12 @@ def test_the_corpus_is_large_enough() -> None:
 
 @pytest.mark.parametrize("sample", [s for s in CORPUS if s.reason is not None], ids=name_of)
 def test_poison_gives_its_reason_in_time(sample: Sample) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(Poison) as caught:
         decode(sample.data)
+    assert time.thread_time() - started < SECONDS_EACH
     assert caught.value.reason == sample.reason
     assert caught.value.detail
-    assert time.perf_counter() - started < SECONDS_EACH
 
 
 @pytest.mark.parametrize("sample", GOOD, ids=name_of)
