@@ -29,11 +29,34 @@ GREY_SCALE = {2: 85, 4: 17}
 """Steps between grey levels of 2 and 4 bits when they are spread over 0..255."""
 
 
+class _Kept:
+    """What is kept of a file: stretches of it, and pieces put in. Neighbours are one stretch, however many they are."""
+
+    def __init__(self, data: bytes) -> None:
+        self._view = memoryview(data)
+        self._pieces: list[bytes | memoryview] = []
+        self._start, self._stop = 0, len(MAGIC)
+
+    def keep(self, start: int, stop: int) -> None:
+        if start != self._stop:
+            self._pieces.append(self._view[self._start : self._stop])
+            self._start = start
+        self._stop = stop
+
+    def put(self, piece: bytes) -> None:
+        self.keep(0, 0)
+        self._pieces.append(piece)
+
+    def joined(self) -> bytes:
+        self.keep(0, 0)
+        return b"".join(self._pieces)
+
+
 @dataclass(slots=True)
 class _Walk:
+    kept: _Kept
     depth: int = 0
     colour: int = 0
-    kept: list[bytes | memoryview] = field(default_factory=lambda: [MAGIC])
     seen: set[bytes] = field(default_factory=set)
     last: bytes = b""
     inflated: int = 0
@@ -46,26 +69,26 @@ def outline(data: bytes) -> Outline:
     Raises:
         Poison: picture_truncated, picture_corrupt, picture_animated, picture_bomb.
     """
-    walk = _Walk()
+    walk = _Walk(_Kept(data))
     width = height = 0
-    for kind, payload, whole in _chunks(data):
+    for kind, payload, start, stop in _chunks(data):
         if kind == b"IHDR":
             width, height = _header(walk, payload)
         elif not walk.seen:
             raise corrupt("the first PNG chunk is not IHDR")
-        _chunk(walk, kind, payload, whole)
+        _chunk(walk, kind, payload, start, stop)
         walk.seen.add(kind)
         walk.last = kind
     if b"IDAT" not in walk.seen or (walk.colour == PALETTE and b"PLTE" not in walk.seen):
         raise corrupt("a PNG without picture data or palette")
-    return Outline("png", width, height, b"".join(walk.kept), walk.orientation)
+    return Outline("png", width, height, walk.kept.joined(), walk.orientation)
 
 
 def has_all_rows(data: bytes) -> bool:
     """Whether the picture data unfold to as many bytes as the header's size takes. Unfolds them piece by piece."""
     missing = 0
     unpacker = zlib.decompressobj()
-    for kind, payload, _ in _chunks(data):
+    for kind, payload, _, _ in _chunks(data):
         if kind == b"IHDR":
             missing = _raw_bytes(*struct.unpack(">IIBBBBB", payload))
         packed: bytes | memoryview = payload if kind == b"IDAT" else b""
@@ -86,8 +109,10 @@ def _raw_bytes(width: int, height: int, depth: int, colour: int, _method: int, _
     return total
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """(type, payload, whole chunk) of each chunk up to IEND. Checksums of the chunks that are kept are verified."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, int, int]]:
+    """(type, payload, first byte, behind the last byte) of each chunk up to IEND. Checksums of those that are kept are
+    verified.
+    """
     view = memoryview(data)
     at = len(MAGIC)
     for _ in range(MAX_CHUNKS):
@@ -103,7 +128,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         critical = not kind[0] & 0x20
         if critical and zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise corrupt(f"PNG chunk {kind.decode()} fails its checksum")
-        yield kind, view[at + 8 : end - 4], view[at:end]
+        yield kind, view[at + 8 : end - 4], at, end
         if kind == b"IEND":
             return
         at = end
@@ -119,15 +144,15 @@ def _header(walk: _Walk, payload: memoryview) -> tuple[int, int]:
     return width, height
 
 
-def _chunk(walk: _Walk, kind: bytes, payload: memoryview, whole: memoryview) -> None:
+def _chunk(walk: _Walk, kind: bytes, payload: memoryview, start: int, stop: int) -> None:
     if kind == b"IDAT" and kind in walk.seen and walk.last != kind:
         raise corrupt("PNG picture data in two places")
     if kind == b"PLTE" and (kind in walk.seen or not 0 < len(payload) <= 768 or len(payload) % 3):
         raise corrupt("PNG palette doubled or of the wrong length")
     if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
-        walk.kept.append(whole)
+        walk.kept.keep(start, stop)
     elif kind == b"tRNS":
-        walk.kept.append(_transparency(walk, bytes(payload)))
+        walk.kept.put(_transparency(walk, bytes(payload)))
     elif kind == b"eXIf":
         walk.orientation = orientation_of(bytes(payload))
     elif kind == b"acTL" and int.from_bytes(payload[:4], "big") != 1:
