@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from triton_models.detectors.metrics import OVERALL, Quality
 from triton_models.detectors.predict import Latency
+from triton_models.detectors.resampling import Estimate
 
 PAPER: Mapping[str, Mapping[str, float]] = {
     "Faster R-CNN": {
@@ -47,9 +49,18 @@ class Measured:
     threshold: float
     unknown: Sequence[str]
     groups: Mapping[str, Quality]
-    average_precision: Mapping[str, float]
+    average_precision: Mapping[str, Estimate]
     latency: Latency
     reach: Quality | None = None
+
+    def estimates(self) -> dict[str, Estimate]:
+        """All figures that have an interval, by name; of the pictures, not of the anchors."""
+        shares = {
+            f"{group} {what}": estimate
+            for group, quality in self.groups.items()
+            for what, estimate in (("precision", quality.precision), ("recall", quality.recall))
+        }
+        return {**shares, **self.average_precision}
 
 
 def as_json(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> dict[str, Any]:
@@ -65,16 +76,27 @@ def as_json(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> dict
     }
     figures: dict[str, dict[str, Any]] = {}
     for one in measured:
-        for group, quality in one.groups.items():
-            figures[f"{one.name} {group} precision"] = _share(quality.precision, quality.precision_interval)
-            figures[f"{one.name} {group} recall"] = _share(quality.recall, quality.recall_interval)
-        for name, value in one.average_precision.items():
-            figures[f"{one.name} {name}"] = {"value": _number(value), "unit": "share"}
+        for name, estimate in one.estimates().items():
+            figures[f"{one.name} {name}"] = _figure(estimate, "share")
         if one.reach is not None:
-            figures[f"{one.name} anchors reach"] = _share(one.reach.recall, one.reach.recall_interval)
+            figures[f"{one.name} anchors reach"] = _figure(one.reach.recall, "share")
         figures[f"{one.name} latency p50"] = {"value": one.latency.p50, "unit": "ms"}
         figures[f"{one.name} latency p99"] = {"value": one.latency.p99, "unit": "ms"}
+    for said, estimate in differences(measured).items():
+        figures[said] = _figure(estimate, "difference of shares")
     return {"name": "detection", "conditions": {**conditions, "models": models}, "figures": figures}
+
+
+def differences(measured: Sequence[Measured]) -> dict[str, Estimate]:
+    """What each further detector has more than the first, on the same draws of pictures."""
+    first, *others = measured
+    base = first.estimates()
+    return {
+        f"{other.name} minus {first.name} {name}": estimate.minus(base[name])
+        for other in others
+        for name, estimate in other.estimates().items()
+        if name in base
+    }
 
 
 def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
@@ -90,7 +112,7 @@ def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
         cells += [_paper(values, f"{group} {what}") for values in PAPER.values() for what in ("precision", "recall")]
         table.add_row(group.replace("_", " "), *cells)
     for name in ("AP", "AP50", "AP75"):
-        table.add_row(name, *(cell for one in measured for cell in (f"{one.average_precision[name]:.3f}", "")))
+        table.add_row(name, *(cell for one in measured for cell in (_said(one.average_precision[name]), "")))
     if any(one.reach is not None for one in measured):
         table.add_row(
             "objects that an anchor reaches", *(cell for one in measured for cell in ("", _cells(one.reach)[1]))
@@ -102,6 +124,9 @@ def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
     )
     console = Console(width=max(Console().width, 70 + 50 * len(measured)))
     console.print(table)
+    for said, estimate in differences(measured).items():
+        low, high = estimate.interval
+        console.print(f"{said}: {estimate.value:+.3f} [{low:+.3f}, {high:+.3f}]", highlight=False)
     for name, value in conditions.items():
         console.print(f"{name}: {value}", highlight=False)
     for one in measured:
@@ -111,28 +136,28 @@ def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
 
 
 def _cells(quality: Quality | None) -> tuple[str, str]:
-    if quality is None:
-        return "-", "-"
-    low, high = quality.precision_interval
-    recall_low, recall_high = quality.recall_interval
-    return (
-        _with_interval(quality.precision, low, high),
-        _with_interval(quality.recall, recall_low, recall_high),
-    )
+    return ("-", "-") if quality is None else (_said(quality.precision), _said(quality.recall))
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
-    return f"{value:.3f} ({low:.2f}-{high:.2f})" if value == value else "-"  # noqa: PLR0124  not NaN
+def _said(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "-"
+    low, high = estimate.interval
+    return f"{estimate.value:.3f} ({low:.3f}-{high:.3f})"
 
 
 def _paper(values: Mapping[str, float], name: str) -> str:
     return f"{values[name]:.3f}" if name in values else ""
 
 
-def _share(value: float, interval: tuple[float, float]) -> dict[str, Any]:
-    return {"value": _number(value), "unit": "share", "interval_95": [_number(bound) for bound in interval]}
+def _figure(estimate: Estimate, unit: str) -> dict[str, Any]:
+    return {
+        "value": _number(estimate.value),
+        "unit": unit,
+        "interval_95": [_number(bound) for bound in estimate.interval],
+    }
 
 
 def _number(value: float) -> float | None:
     """JSON has no NaN: a share of nothing is null."""
-    return None if value != value else round(value, 6)  # noqa: PLR0124  NaN is the one value unequal to itself
+    return None if math.isnan(value) else round(value, 6)

@@ -50,9 +50,9 @@ def detector(
     anchors = anchors_of(model)
     if anchors is not None:
         reach = within_reach(anchors, data.samples[:REACH_PICTURES], model.spec.match_iou)
-        low, high = reach.recall_interval
+        low, high = reach.recall.interval
         say(
-            f"an anchor overlaps {reach.recall:.1%} ({low:.1%} to {high:.1%}) of {reach.objects} objects by "
+            f"an anchor overlaps {reach.recall.value:.1%} ({low:.1%} to {high:.1%}) of {reach.objects} objects by "
             f"{model.spec.match_iou:g}; each of the others has its best anchor alone to learn from"
         )
     print(train(model, origin, data, settings, config.run.folder, resume=resume, progress=say))

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
+from triton_models.detectors.resampling import Estimate, times_drawn
 
 OVERALL = "overall"
-RESAMPLES = 1000
 _SLACK = 1e-10  # as COCO's evaluation has it, so that an overlap of exactly the limit counts
 
 
@@ -48,22 +48,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Quality:
-    """Precision and recall, each with the 2.5th and 97.5th percentile over resampled pictures (bootstrap).
+    """Precision and recall, and of how many detections and objects. A share of nothing is NaN."""
 
-    A share of nothing (no detection, no object) is NaN.
-    """
-
-    precision: float
-    recall: float
-    precision_interval: tuple[float, float]
-    recall_interval: tuple[float, float]
+    precision: Estimate
+    recall: Estimate
     detections: int
     objects: int
-
-    @property
-    def f1(self) -> float:
-        both = self.precision + self.recall
-        return 2 * self.precision * self.recall / both if both > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -142,32 +132,20 @@ def quality_of(
     right: NDArray[np.int64], wrong: NDArray[np.int64], objects: NDArray[np.int64], *, seed: int = 0
 ) -> Quality:
     """The quality that these counts of each picture make, int64 [n] each."""
-    rows = np.random.default_rng(seed).integers(0, len(right), (RESAMPLES, len(right)))
-    rights = right[rows].sum(axis=1)
-    precision = _share(rights, (right + wrong)[rows].sum(axis=1))
-    recall = _share(rights, objects[rows].sum(axis=1))
-    total, said, there = right.sum(), (right + wrong).sum(), objects.sum()
+    times = times_drawn(len(right), seed)
+    said = right + wrong
+    rights = times @ right
     return Quality(
-        float(_share(total, said)),
-        float(_share(total, there)),
-        _interval(precision),
-        _interval(recall),
-        int(said),
-        int(there),
+        Estimate(float(_share(right.sum(), said.sum())), _share(rights, times @ said)),
+        Estimate(float(_share(right.sum(), objects.sum())), _share(rights, times @ objects)),
+        int(said.sum()),
+        int(objects.sum()),
     )
 
 
 def _share(part: NDArray[np.int64] | np.int64, whole: NDArray[np.int64] | np.int64) -> NDArray[np.float64]:
     some = np.asarray(whole) > 0
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=some)
-
-
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.percentile(known, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def best_threshold(samples: Sequence[Sample], answers: Sequence[Answer], *, labels: LabelMap, iou: float) -> float:

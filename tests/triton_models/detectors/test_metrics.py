@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.triton_models.detectors.answers import answer, sample
-from triton_models.detectors.coco_ap import average_precision, evaluated
+from triton_models.detectors.coco_ap import average_precision, drawn, evaluated
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer, best_threshold, matched, qualities
@@ -38,7 +38,7 @@ def test_a_case_worked_by_hand(iou: float, score: float, expected: dict[str, tup
     found = qualities(matched([TRUTH], [SAID.above(score)], classes=3, iou=iou), LABELS)
     assert list(found) == list(expected)
     for group, one in found.items():
-        assert (one.precision, one.recall) == pytest.approx(expected[group], nan_ok=True)
+        assert (one.precision.value, one.recall.value) == pytest.approx(expected[group], nan_ok=True)
 
 
 def test_the_better_detection_chooses_first_and_takes_what_it_overlaps_most() -> None:
@@ -59,7 +59,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_pictures() -> None:
     some = [answer([(0, 0, 10, 10, BAG, 0.9)]) if n % 2 else answer([]) for n in range(400)]
     truths = [sample([(0, 0, 10, 10, BAG)])] * 400
     wide, tight = (
-        qualities(matched(truths[:n], some[:n], classes=3, iou=0.7), LABELS)["overall"].recall_interval
+        qualities(matched(truths[:n], some[:n], classes=3, iou=0.7), LABELS)["overall"].recall.interval
         for n in (20, 400)
     )
     assert wide[0] < tight[0] < 0.5 < tight[1] < wide[1]
@@ -112,9 +112,35 @@ def test_counts_are_those_of_the_coco_api(seed: int, iou: float) -> None:
 
 def test_average_precision_of_perfect_and_of_no_answers() -> None:
     perfect = [answer([(0, 0, 10, 10, BAG, 0.9), (20, 0, 30, 10, CAR, 0.8)])]
-    assert average_precision([TRUTH], perfect, LABELS.names)["AP"] == pytest.approx(1.0)
-    assert average_precision([TRUTH], [answer([])], LABELS.names)["AP50"] == pytest.approx(0.0)
-    assert math.isnan(average_precision([sample([])], perfect, LABELS.names)["AP"])
+    assert average_precision([TRUTH], perfect, LABELS.names)["AP"].value == pytest.approx(1.0)
+    assert average_precision([TRUTH], [answer([])], LABELS.names)["AP50"].value == pytest.approx(0.0)
+    assert math.isnan(average_precision([sample([])], perfect, LABELS.names)["AP"].value)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_resampled_figures_are_those_of_the_coco_api_on_repeated_pictures(seed: int) -> None:
+    truths, answers = random_case(seed)
+    times = np.random.default_rng(seed).integers(0, 3, (4, len(truths)))
+    found = drawn(evaluated(truths, answers, LABELS.names), times)
+    for draw, row in enumerate(times):
+        chosen = np.repeat(np.arange(len(truths)), row)
+        repeated = average_precision([truths[n] for n in chosen], [answers[n] for n in chosen], LABELS.names)
+        for name, values in found.items():
+            assert values[draw] == pytest.approx(repeated[name].value, abs=1e-9, nan_ok=True)
+
+
+def test_the_interval_of_a_difference_is_that_of_the_same_draws() -> None:
+    """The second finds all that the first finds, and every third picture's bag as well: never worse in any draw."""
+    truths = [sample([(0, 0, 10, 10, BAG)])] * 90
+    right = answer([(0, 0, 10, 10, BAG, 0.9)])
+    first = [right if n % 3 == 0 else answer([]) for n in range(90)]
+    second = [right if n % 3 != 1 else answer([]) for n in range(90)]
+    ours, base = (average_precision(truths, said, LABELS.names)["AP"] for said in (second, first))
+    difference = ours.minus(base)
+    assert 0.1 < difference.interval[0] < difference.value < difference.interval[1]
+    assert difference.value == pytest.approx((67 - 34) / 101)  # marks of recall up to 2/3 and up to 1/3
+    assert ours.minus(ours).interval == (0.0, 0.0)
 
 
 def test_the_reach_of_anchors_by_hand() -> None:
@@ -124,4 +150,4 @@ def test_the_reach_of_anchors_by_hand() -> None:
     nothing = replace(sample([]), width=100, height=100)
     for iou, expected in ((0.7, 0.5), (0.45, 1.0)):
         found = within_reach(anchors, [truth, nothing], iou)
-        assert (found.recall, found.objects) == (expected, 2)
+        assert (found.recall.value, found.objects) == (expected, 2)

@@ -50,7 +50,7 @@ def test_the_light_detector_overfits_a_handful_of_pictures(tmp_path: Path, weigh
     predictor = TorchPredictor(read_checkpoint(path))
     answers, unknown = answers_of(predictor, data.samples, data.labels)
     counts = matched(data.samples, [one.above(0.3) for one in answers], classes=2, iou=0.7)
-    assert qualities(counts, data.labels)[OVERALL].recall == 1.0 and not unknown
+    assert qualities(counts, data.labels)[OVERALL].recall.value == 1.0 and not unknown
     rows = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == list(range(1, 15))
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
