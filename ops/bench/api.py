@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import multiprocessing
+import os
 import tempfile
 import threading
 import time
@@ -72,11 +73,17 @@ def _child(
 ) -> Connection:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=target, args=(theirs, data, triton, files), daemon=True)
+    child = context.Process(target=_apart, args=(target, theirs, data, triton, files), daemon=True)
     child.start()
     owned.callback(child.join, 10)
     owned.callback(child.kill)
     return ours
+
+
+def _apart(target: Callable[..., None], *given: object) -> None:
+    """Runs in a session of its own, as every part of `dotstream up` does: sessions share the cores as equals."""
+    os.setsid()
+    target(*given)
 
 
 def _received(pipe: Connection) -> Any:
