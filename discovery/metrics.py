@@ -147,7 +147,7 @@ class RecallMetrics:
         self._found = Counter(
             "dotstream_api_neighbours_found",
             "Those of them that the approximate answer had: recall is the quotient of both rates. Below 0.95: raise "
-            "index.sketch_bits or index.sketch_share, or switch index.approximate off.",
+            "index.probe_share, or switch index.approximate off.",
             registry=registry,
         )
 

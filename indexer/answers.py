@@ -97,7 +97,7 @@ class SearchResult:
 
 
 class Find(Protocol):
-    """A search over views: `indexer.search.nearest`, or one of its faster forms (sketch_search.py)."""
+    """A search over views: `indexer.search.nearest`, or its faster form (list_search.py)."""
 
     def __call__(
         self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]

@@ -18,6 +18,11 @@ class Background:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
+    def wait(self) -> None:
+        """Returns when no call is running."""
+        if self._thread is not None:
+            self._thread.join()
+
     def begin(self, call: Callable[[], None]) -> bool:
         """Starts a call; False when one is running still.
 

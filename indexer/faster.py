@@ -1,6 +1,6 @@
-"""How a reader searches faster than exactly: by sketches, and with an eye on what they miss.
+"""How a reader searches faster than exactly: by inverted lists, and with an eye on what they miss.
 
-Opt-in (settings `index.sketch_bits` and `index.approximate`). Every so often an approximate answer is held against the
+Opt-in (setting `index.approximate`). Every so often an approximate answer is held against the
 exact one at the same version, so that recall is known on the queries that people really ask.
 """
 
@@ -13,8 +13,8 @@ from typing import Protocol
 
 from indexer.answers import Changed, Find, Query, SearchResult
 from indexer.errors import SearchTimeout
+from indexer.list_search import ListSearch
 from indexer.search import nearest
-from indexer.sketch_search import SketchSearch
 
 Ask = Callable[[Sequence[Query], Find], list[SearchResult]]
 """Answers queries by a search, always from the same version."""
@@ -29,36 +29,31 @@ class RecallObserver(Protocol):
 
 
 class Faster:
-    """A reader's searches by sketches.
+    """A reader's approximate searches.
 
     Args:
-        sketches: this reader's own.
-        approximate: whether k nearest are searched for approximately; ranges stay exact in any case.
+        lists: this reader's own; closed with it.
         check_every: every so many approximate queries one is answered exactly too.
         observer: told what that showed.
     """
 
     def __init__(
         self,
-        sketches: SketchSearch,
+        lists: ListSearch,
         *,
-        approximate: bool,
         check_every: int = 100,
         observer: RecallObserver | None = None,
     ) -> None:
         if check_every < 1:
             raise ValueError(f"every {check_every} queries one is checked; at least 1")
-        self._sketches = sketches
-        self._approximate = approximate
+        self._lists = lists
         self._every = check_every
         self._observer = observer
         self._asked = itertools.count()
 
     def search(self, queries: Sequence[Query], ask: Ask) -> list[SearchResult]:
         """Answers queries; see `indexer.answers.answer` for what it raises."""
-        if not self._approximate:
-            return ask(queries, self._sketches.exactly)
-        results = ask(queries, self._sketches.nearest)
+        results = ask(queries, self._lists.nearest)
         due = [n for n, _ in enumerate(queries) if next(self._asked) % self._every == 0]
         if due and self._observer is not None:
             # A check is of no use to who asks: what it meets is not their error.
@@ -69,3 +64,7 @@ class Faster:
                     found = sum((hit.pin_id, hit.object_index) in places for hit in truth.hits)
                     self._observer.checked(found, len(truth.hits))
         return results
+
+    def close(self) -> None:
+        """Ends what makes the lists. Not while a search is in progress."""
+        self._lists.close()

@@ -47,7 +47,7 @@ class Kernel:
         code_bytes: the width.
         lanes: codes per group.
         scan: for 1 and for 2 queries per step, over codes in their order.
-        pick: the same over listed rows; nothing for sliced codes.
+        pick: the same over listed rows.
         engine: keeps the machine code alive.
     """
 
@@ -58,24 +58,24 @@ class Kernel:
     engine: Any
 
 
-def kernel(code_bytes: int, *, sliced: bool = False) -> Kernel:
+def kernel(code_bytes: int) -> Kernel:
     """The kernel for a width, compiled at the first call."""
     with _LOCK:
-        return _host_kernel(code_bytes, sliced)
+        return _host_kernel(code_bytes)
 
 
 @cache
-def _host_kernel(code_bytes: int, sliced: bool) -> Kernel:
+def _host_kernel(code_bytes: int) -> Kernel:
     from llvmlite import binding  # noqa: PLC0415 - processes that never search do not load LLVM
 
     features = dict(binding.get_host_cpu_features())
     lanes = 8 if features.get("avx512f") else 4 if features.get("avx2") else 2
     # Processors of the first AVX-512 years are compiled for half its width unless told otherwise.
     chosen = ",".join(f"{'+' if on else '-'}{name}" for name, on in features.items()) + ",-prefer-256-bit"
-    return compiled(code_bytes, lanes, binding.get_host_cpu_name(), chosen if features else "", sliced=sliced)
+    return compiled(code_bytes, lanes, binding.get_host_cpu_name(), chosen if features else "")
 
 
-def compiled(code_bytes: int, lanes: int, cpu: str, features: str, *, sliced: bool = False) -> Kernel:
+def compiled(code_bytes: int, lanes: int, cpu: str, features: str) -> Kernel:
     """Compiles for a given processor; tests compile for less than the one at hand.
 
     Args:
@@ -83,15 +83,14 @@ def compiled(code_bytes: int, lanes: int, cpu: str, features: str, *, sliced: bo
         lanes: 64-bit lanes per vector; wider than the processor's is slower, not wrong.
         cpu: LLVM's name for it.
         features: LLVM's feature string.
-        sliced: for codes that lie sliced (`kernel_ir.sliced_text`).
     """
     from llvmlite import binding  # noqa: PLC0415
 
-    from indexer.kernel_ir import module_text, sliced_text  # noqa: PLC0415
+    from indexer.kernel_ir import module_text  # noqa: PLC0415
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    module = binding.parse_assembly((sliced_text if sliced else module_text)(code_bytes, lanes))
+    module = binding.parse_assembly(module_text(code_bytes, lanes))
     module.verify()
     target = binding.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=3)
     passes = binding.create_pass_builder(target, binding.create_pipeline_tuning_options(speed_level=2))
@@ -103,4 +102,4 @@ def compiled(code_bytes: int, lanes: int, cpu: str, features: str, *, sliced: bo
     def entries(way: str) -> tuple[Entry, ...]:
         return tuple(signature(engine.get_function_address(f"{way}_{queries}")) for queries in (1, 2))
 
-    return Kernel(code_bytes, lanes, entries("scan"), () if sliced else entries("pick"), engine)
+    return Kernel(code_bytes, lanes, entries("scan"), entries("pick"), engine)

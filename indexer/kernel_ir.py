@@ -9,15 +9,13 @@ small integers, so that a count per distance tells the k-th smallest, and lowers
 lies at the bound is kept, so that ties are complete.
 
 Four functions come of it: `scan_1` and `scan_2` read codes in their order for one query or for queries two by two,
-`pick_1` and `pick_2` read the codes whose rows are listed. For sliced codes there is a module of its own. Each function
-takes one pointer to the work, int64 fields in the order of `indexer.kernel.FIELDS`; kernel.py compiles them, scan.py
-fills in the work.
+`pick_1` and `pick_2` read the codes whose rows are listed. Each function takes one pointer to the work, int64 fields in
+the order of `indexer.kernel.FIELDS`; kernel.py compiles them, scan.py fills in the work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from llvmlite import ir
 
@@ -31,8 +29,6 @@ _BURST = 20
 """Lines fetched ahead in one go, at most: longer bursts stall."""
 _LINE = 64
 
-Layout = Literal["rows", "picked", "sliced"]
-
 
 def module_text(code_bytes: int, lanes: int) -> str:
     """The module's text.
@@ -45,26 +41,8 @@ def module_text(code_bytes: int, lanes: int) -> str:
     shape = _Shape(module, code_bytes, lanes)
     accept = _accept(module, _compact(module), shape)
     for queries in (1, 2):
-        _walk(module, f"scan_{queries}", shape, accept, queries, layout="rows")
-        _walk(module, f"pick_{queries}", shape, accept, queries, layout="picked")
-    return str(module)
-
-
-def sliced_text(code_bytes: int, lanes: int) -> str:
-    """The module for short codes that lie sliced: for each group the first word of each code, then the second, ...
-
-    Nothing is added across lanes then, which for codes of a few words is most of the work. Only `scan_1` and `scan_2`;
-    the codes end in a whole group.
-
-    Args:
-        code_bytes: width of a code, a multiple of 8.
-        lanes: as above.
-    """
-    module = ir.Module(name=f"hamming_sliced_{code_bytes}")
-    shape = _Shape(module, code_bytes, lanes)
-    accept = _accept(module, _compact(module), shape)
-    for queries in (1, 2):
-        _walk(module, f"scan_{queries}", shape, accept, queries, layout="sliced")
+        _walk(module, f"scan_{queries}", shape, accept, queries, picked=False)
+        _walk(module, f"pick_{queries}", shape, accept, queries, picked=True)
     return str(module)
 
 
@@ -99,7 +77,7 @@ class _Shape:
         b.call(self.prefetch, [b.at(base, offset, I8), int32(0), int32(3), int32(1)])
 
 
-def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, layout: Layout) -> None:
+def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, picked: bool) -> None:
     """One of the entries: blocks of codes, in each the tiles of queries, in each the groups of codes."""
     function = ir.Function(module, ir.FunctionType(VOID, [POINTER]), name)
     (work,) = function.args
@@ -108,21 +86,18 @@ def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, quer
     all_queries = b.array(work, "queries")
     whole = b.add(b.sub(stop, start), int64(shape.lanes - 1))
     end = b.add(start, b.and_(whole, int64(-shape.lanes)))
-    ahead = _Ahead(b, work, shape, queries, nq, picked=layout == "picked")
+    ahead = _Ahead(b, work, shape, queries, nq, picked=picked)
     with b.count(start, end, shape.block) as block:
         beyond = b.add(block, int64(shape.block))
         block_end = b.select(b.icmp_signed("<", beyond, end), beyond, end)
         ahead.begin(block_end)
         with b.count(int64(0), nq, queries) as query:
             tile = b.at(all_queries, b.mul(query, int64(shape.code_bytes)), I8)
-            held = _held(b, shape, tile, queries=queries) if layout != "sliced" else []
+            held = _held(b, shape, tile, queries=queries)
             with b.count(block, block_end, shape.lanes) as group:
-                if layout == "sliced":
-                    near = _sliced_distances(b, work, shape, group, tile, queries=queries)
-                else:
-                    ahead.go(group)
-                    codes = _codes(b, work, shape, group, picked=layout == "picked")
-                    near = _distances(b, shape, codes=codes, tile=tile, queries=queries, held=held)
+                ahead.go(group)
+                codes = _codes(b, work, shape, group, picked=picked)
+                near = _distances(b, shape, codes=codes, tile=tile, queries=queries, held=held)
                 for which, distances in enumerate(near):
                     _compare(b, work, accept, query=b.add(query, int64(which)), group=group, near=distances)
     b.ret_void()
@@ -210,22 +185,6 @@ def _distances(
         for which in range(queries):
             gathered[which].take(sums[which])
     return [one.sums for one in gathered]
-
-
-def _sliced_distances(
-    b: Builder, work: ir.Value, shape: _Shape, group: ir.Value, tile: ir.Value, *, queries: int
-) -> list[ir.Value]:
-    """As `_distances`, of a group that lies sliced."""
-    stride = shape.lanes * 8
-    start = b.at(b.array(work, "codes"), b.mul(group, int64(shape.code_bytes)), I8)
-    sums = [ir.Constant(shape.vector, None)] * queries
-    for word in range(shape.code_bytes // 8):
-        stored = b.load(b.at(start, int64(word * stride), I8), typ=shape.vector, align=8)
-        for which in range(queries):
-            part = b.load(b.at(tile, int64(which * shape.code_bytes + word * 8), I8), typ=I64)
-            counted = b.call(shape.popcount, [b.xor(stored, _everywhere(b, shape.vector, part))])
-            sums[which] = b.add(sums[which], counted)
-    return sums
 
 
 def _everywhere(b: Builder, kind: ir.VectorType, value: ir.Value) -> ir.Value:

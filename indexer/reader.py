@@ -94,8 +94,8 @@ class IndexReader:
         lease_s: how long answers may be given after a refresh.
         name: unique among the readers of the machine.
         threads: that one search may use; all searches together use at most `threads - 1` beside their own.
-        faster: sketches to search by; None: every code is read.
-        find: the exact search, on the CPU or a device; not asked where there are sketches.
+        faster: approximate searches; None: they are exact. Closed with the reader.
+        find: the exact search, on the CPU or a device; not asked where they are approximate.
 
     Raises:
         LockHeld: a living reader has this name.
@@ -400,6 +400,8 @@ class IndexReader:
         """Ends the lease and lets go of the files. Not while a query is in progress."""
         with self._refreshing:
             self._valid_until = float("-inf")
+            if self._faster is not None:
+                self._faster.close()
             for follower in self._followers:
                 follower.close()
             self._version = ()

@@ -21,6 +21,7 @@ Mask = npt.NDArray[np.bool_]
 ALL = 2**62
 """The k of a query that wants everything within its bound."""
 _AT = {name: number for number, name in enumerate(FIELDS)}
+_CODES, _BORN, _DIED = (_AT[name] for name in ("codes", "born", "died"))
 _ROOM = 512
 _CACHE_LINE = 64
 
@@ -30,17 +31,19 @@ class Stored:
     """Codes to run through, and which of them belong to the version.
 
     Attributes:
-        codes: uint8 [rows, code bytes], contiguous; or sliced (`kernel_ir.sliced_text`), uint64 [groups, words, lanes].
+        codes: uint8 [rows, code bytes], contiguous.
         base: slot of row 0.
         born, died: int64 [rows or more]; None: every row counts.
         watermark: rows with born <= watermark < died count.
+        addresses: of codes, born and died in memory, 0 for none; looked up where they are not given.
     """
 
-    codes: npt.NDArray[np.uint8] | npt.NDArray[np.uint64]
+    codes: Codes
     base: int = 0
     born: Ints | None = None
     died: Ints | None = None
     watermark: int = 0
+    addresses: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +71,20 @@ class Sweep:
         k: int64 [nq]: how many each wants, at least 1, further ones at the last distance included; `ALL`: no limit.
         bounds: int64 [nq]: the largest distance wanted.
         room: how many may lie within the bound of one query; by default enough for any k unless very many tie.
-        sliced: whether the stored codes lie sliced; they can be scanned only, from the start of a group.
     """
 
-    def __init__(self, queries: Codes, k: Ints, bounds: Ints, room: int | None = None, *, sliced: bool = False) -> None:
+    def __init__(self, queries: Codes, k: Ints, bounds: Ints, room: int | None = None) -> None:
         nq, code_bytes = queries.shape
-        compiled = kernel(code_bytes, sliced=sliced)
-        self._sliced = sliced
+        compiled = kernel(code_bytes)
         step = 1 if nq == 1 else 2
         padded = -(-nq // step) * step
         self._lanes = compiled.lanes
         self._scan = compiled.scan[step - 1]
-        self._pick = None if sliced else compiled.pick[step - 1]
+        self._pick = compiled.pick[step - 1]
         self.room = _ROOM + 2 * int(np.where(k == ALL, _ROOM, k).max()) if room is None else room
         self._passes = np.zeros(padded, np.int64)
         self._work = np.zeros(len(FIELDS), np.int64)
+        self._address = self._work.ctypes.data
         self._held: object = None
         self.within = np.zeros(padded, np.int64)
         self.kept = np.zeros(padded, np.int64)
@@ -113,19 +115,23 @@ class Sweep:
             stop: behind the last row.
             passes: per query which rows may be found, bool [rows]; None or nothing: all.
         """
-        whole = stop if self._sliced else start + (stop - start) // self._lanes * self._lanes
+        whole = start + (stop - start) // self._lanes * self._lanes
         if whole > start:
             self._point(stored, None, passes)
             self._run(self._scan, start, whole)
         if whole < stop:
             self.pick(stored, np.arange(whole, stop), passes)
 
+    def stretches(self, stored: Stored, starts: Sequence[int], stops: Sequence[int]) -> None:
+        """Runs through stretches of rows, each on to the end of its last group, which has to be there."""
+        self._point(stored, None, ())
+        for start, stop in zip(starts, stops, strict=True):
+            self._run(self._scan, start, start + -(-(stop - start) // self._lanes) * self._lanes)
+
     def pick(self, stored: Stored, rows: Ints, passes: Sequence[Mask | None] = ()) -> None:
         """Looks at the listed rows only, int64 [n], ascending for speed."""
         if not len(rows):
             return
-        if self._pick is None:
-            raise ValueError("sliced codes can be scanned only")
         padded = (-(-len(rows) // self._lanes) + 1) * self._lanes  # the kernel fetches one group ahead
         self._point(stored, _padded(rows, padded, int(rows[-1])), passes)
         self._run(self._pick, 0, len(rows))
@@ -134,8 +140,10 @@ class Sweep:
         """Lets the work point to these; they have to live until `_run` is done."""
         work = self._work
         self._held = (stored, rows, passes)
-        for name, array in (("codes", stored.codes), ("born", stored.born), ("died", stored.died), ("rows", rows)):
-            work[_AT[name]] = 0 if array is None else array.ctypes.data
+        arrays = (stored.codes, stored.born, stored.died)
+        addresses = stored.addresses or tuple(0 if array is None else array.ctypes.data for array in arrays)
+        work[_CODES], work[_BORN], work[_DIED] = addresses
+        work[_AT["rows"]] = 0 if rows is None else rows.ctypes.data
         work[_AT["base"]] = stored.base
         work[_AT["watermark"]] = stored.watermark
         work[_AT["passes"]] = 0
@@ -146,8 +154,7 @@ class Sweep:
 
     def _run(self, entry: Entry, start: int, stop: int) -> None:
         self._work[_AT["start"]], self._work[_AT["stop"]] = start, stop
-        entry(self._work.ctypes.data)
-        self._held = None
+        entry(self._address)
 
 
 def merged(sweeps: Sequence[Sweep], query: int, k: int, bound: int) -> Nearest:

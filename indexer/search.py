@@ -2,8 +2,8 @@
 
 Writer and followers search by the same code. A `View` is a version of one partition: its segments, how much of the
 head is committed, and the watermark W. A slot belongs to it when born <= W < died, which the kernel checks for the few
-codes that are near enough. What a query asks stands in asks.py, how it is swept for in sweeps.py; sketch_search.py
-has the same search in faster forms.
+codes that are near enough. What a query asks stands in asks.py, how it is swept for in sweeps.py; list_search.py
+has the same search approximately.
 """
 
 from __future__ import annotations

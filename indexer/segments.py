@@ -53,6 +53,7 @@ class Segment:
         name: which it is.
         codes: uint8 [capacity, bits / 8].
         born, died: int64 [capacity], offsets.
+        addresses: of codes, born and died in memory: looking them up for each search costs as much as a small one.
         object_index: int32 [capacity].
         flags, label, category, board, nth, check: uint32 [capacity].
     """
@@ -89,6 +90,7 @@ class Segment:
         self.codes = raw[ALIGN : ALIGN + spec.capacity * spec.code_bytes].reshape(spec.capacity, spec.code_bytes)
         self.born: Ints = self._column("born")
         self.died: Ints = self._column("died")
+        self.addresses = (self.codes.ctypes.data, self.born.ctypes.data, self.died.ctypes.data)
         self.object_index: npt.NDArray[np.int32] = self._column("object_index")
         self.flags: npt.NDArray[np.uint32] = self._column("flags")
         self.label: npt.NDArray[np.uint32] = self._column("label")

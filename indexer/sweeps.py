@@ -58,7 +58,7 @@ def parts_of(views: Sequence[View]) -> list[Part]:
         for segment, length in view.segments:
             if length:
                 base = len(parts) << SHIFT
-                stored = Stored(segment.codes, base, segment.born, segment.died, view.watermark)
+                stored = Stored(segment.codes, base, segment.born, segment.died, view.watermark, segment.addresses)
                 parts.append(Part(len(parts), at, segment, length, stored))
     return parts
 
@@ -137,8 +137,6 @@ def sweep(
     job: Job,
     crew: Crew,
     checkpoint: Callable[[], None],
-    *,
-    sliced: bool = False,
 ) -> list[Nearest]:
     """What each of a job's queries finds. As many more as it leaves out are found, so that k are left over.
 
@@ -148,7 +146,6 @@ def sweep(
         job: which of them, and where.
         crew: threads to use.
         checkpoint: called before each piece.
-        sliced: whether the parts' codes lie sliced.
     """
     chosen = [asks[number] for number in job.asks]
     codes = np.stack([ask.code for ask in chosen])
@@ -162,7 +159,7 @@ def sweep(
         sweeps: list[Sweep] = []
 
         def join() -> Callable[[_Unit], None]:
-            mine = Sweep(codes[which], k, bounds, room, sliced=sliced)
+            mine = Sweep(codes[which], k, bounds, room)
             sweeps.append(mine)
             return lambda unit: _do(mine, unit, job.masks[which], checkpoint)
 

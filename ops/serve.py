@@ -28,10 +28,10 @@ from indexer.answers import Find
 from indexer.engagement import ENGAGEMENT, EngagementReader
 from indexer.faster import Faster
 from indexer.keyed_reader import KeyedReader
+from indexer.list_search import ListSearch
 from indexer.reader import IndexReader
 from indexer.records_pb2 import GenerationRecord
 from indexer.search import nearest, warm
-from indexer.sketch_search import SketchSearch
 from indexer.tags import TAGS, TagReader
 from ops.device import exact_search
 from ops.generations import active_generation, read_generations
@@ -187,17 +187,14 @@ def _reports(settings: Settings, topics: EventTopics, owned: ExitStack) -> Repor
 
 def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:
     index = settings.index
-    if not index.sketch_bits:
-        if index.approximate:
-            raise Misconfigured("index.approximate needs sketches to search by: set index.sketch_bits, 256 for a start")
+    if not index.approximate:
         return None
     if index.device == "cuda":
-        raise Misconfigured("index.sketch_bits is for searches on the CPU: set it to 0, or index.device to auto")
+        raise Misconfigured("index.approximate is for searches on the CPU: switch it off, or set index.device to auto")
     return Faster(
-        SketchSearch(index.sketch_bits, index.sketch_share),
-        approximate=index.approximate,
+        ListSearch(index.probe_share),
         check_every=index.recall_every,
-        observer=RecallMetrics(registry) if index.approximate else None,
+        observer=RecallMetrics(registry),
     )
 
 

@@ -219,14 +219,15 @@ class Index(Section):
     device_bytes: Count = Field(
         default=4 << 30, description="memory that each process that searches may use on the GPU"
     )
-    sketch_bits: int = Field(
-        default=0,
-        ge=0,
-        multiple_of=64,
-        description="bits of each code that the API keeps in memory to search by; 0: none",
+    approximate: bool = Field(
+        default=False, description="the API searches approximately, by inverted lists, on the CPU"
     )
-    sketch_share: Share = Field(default=0.01, description="share of the codes that an approximate search ranks exactly")
-    approximate: bool = Field(default=False, description="the API searches approximately, by sketches")
+    probe_share: float = Field(
+        default=0.04,
+        gt=0,
+        le=1,
+        description="share of the codes, in the lists nearest to the query, that an approximate search looks into",
+    )
     recall_every: Count = Field(default=100, description="of so many approximate searches one is checked")
 
 

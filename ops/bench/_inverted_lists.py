@@ -1,4 +1,4 @@
-"""Inverted lists, as faiss has them, beside the sketches of `dotstream bench approximate`.
+"""Inverted lists, as faiss has them, beside our own in `dotstream bench approximate`.
 
 Codes lie in as many lists as there are centres, each code with the nearest one, copied there; a query looks into the
 lists of the centres that are nearest to it.

@@ -89,32 +89,15 @@ def test_lesser_processors_count_the_same(
         assert merged([sweep], number, 4, width * 8).bound == np.sort(distances)[3]
 
 
-@pytest.mark.parametrize("words", [1, 2, 5])
-@pytest.mark.parametrize("processor", [None, *PROCESSORS])
-def test_sliced_codes_count_the_same(
-    monkeypatch: pytest.MonkeyPatch, words: int, processor: tuple[str, int] | None
-) -> None:
-    width = words * 8
-    made = kernel.kernel(width, sliced=True)
-    if processor is not None:
-        made = kernel.compiled(width, processor[1], processor[0], "", sliced=True)
-    monkeypatch.setattr(scan, "kernel", lambda *_, **__: made)
-    random = np.random.default_rng(words)
-    codes = codes_of(random, 240, width)
-    sliced = np.ascontiguousarray(codes.view(np.uint64).reshape(-1, made.lanes, words).transpose(0, 2, 1))
-    mask = random.random(240) < 0.7
-    for queries in (1, 3):
-        sweep = Sweep(codes[:queries], np.full(queries, 9), np.full(queries, width * 8), sliced=True)
-        sweep.scan(Stored(sliced), 0, 96, [mask] * queries)
-        sweep.scan(Stored(sliced), 96, 237, [mask] * queries)  # the last group is not full
-        for number in range(queries):
-            distances = np.bitwise_count(codes[:237] ^ codes[number]).sum(axis=1, dtype=np.int64)
-            bound = np.sort(distances[mask[:237]])[8]
-            found = merged([sweep], number, 9, width * 8)
-            assert found.bound == bound
-            assert sorted(found.slots.tolist()) == np.flatnonzero(mask[:237] & (distances <= bound)).tolist()
-    with pytest.raises(ValueError, match="scanned only"):
-        sweep.pick(Stored(sliced), np.arange(3))
+def test_stretches_are_read_to_the_ends_of_their_groups() -> None:
+    random = np.random.default_rng(8)
+    codes = codes_of(random, 300, 32)
+    lanes = kernel.kernel(32).lanes
+    starts, stops = [3, 100, 222], [40, 101, 222]
+    read = {row for a, b in zip(starts, stops, strict=True) for row in range(a, a + -(-(b - a) // lanes) * lanes)}
+    sweep = Sweep(codes[:1], np.array([400]), np.array([256]))
+    sweep.stretches(Stored(codes), starts, stops)
+    assert set(merged([sweep], 0, 400, 256).slots.tolist()) == read
 
 
 def test_codes_that_come_ever_nearer_do_not_fill_the_room() -> None:

@@ -87,10 +87,16 @@ def test_what_becomes_of_searches_is_exported() -> None:
     assert registry.get_sample_value("dotstream_device_rows_left", role) == 3
 
 
-def test_sketches_and_a_gpu_are_not_asked_for_together() -> None:
-    with pytest.raises(Misconfigured, match="set it to 0"):
-        _faster(Settings(index=Index(sketch_bits=64, device="cuda")), CollectorRegistry())
-    assert _faster(Settings(index=Index(sketch_bits=64)), CollectorRegistry()) is not None
+def test_approximate_answers_and_a_gpu_are_not_asked_for_together() -> None:
+    with pytest.raises(Misconfigured, match="switch it off"):
+        _faster(Settings(index=Index(approximate=True, device="cuda")), CollectorRegistry())
+    assert _faster(Settings(), CollectorRegistry()) is None
+    faster = _faster(Settings(index=Index(approximate=True, probe_share=1.0)), CollectorRegistry())
+    assert faster is not None
+    faster.close()
+    for share in (0.0, 1.5, -1.0):
+        with pytest.raises(ValueError, match="probe_share"):
+            Index(probe_share=share)
 
 
 def test_a_gpu_that_fails_its_trial_is_not_used(

@@ -1,0 +1,130 @@
+"""Approximate search by inverted lists: only codes in the lists of the centres nearest to the query are ranked.
+
+Versions, deletes and filters hold as in an exact search; what can happen is that a neighbour is missed, and faster.py
+measures how many are. Lists (lists.py) are made beside the searches, which read all codes that stand in none yet.
+probe.py has what one query does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from indexer.asks import Ask
+from indexer.background import Background
+from indexer.centres import choose, rows_of
+from indexer.crew import Crew
+from indexer.lists import Lists
+from indexer.probe import Probe
+from indexer.scan import Nearest
+from indexer.search import Candidates, by_view
+from indexer.sweeps import Job, Part, jobs, parts_of, sweep
+from indexer.view import View
+
+WORTH_IT = 16_384
+"""Fewer codes are read as quickly as lists are looked up."""
+_TAIL, _TAIL_SHARE = 1024, 64
+"""New lists are made when more codes than this, and more than one in so many, stand in none."""
+_GROWN = 4
+"""Centres are chosen anew when there are so many times as many codes."""
+
+
+class _Ended(Exception):
+    """The search was closed while lists were made."""
+
+
+class ListSearch:
+    """The approximate searches of one reader, and the lists that it makes for them.
+
+    Args:
+        share: of the living codes, in the lists that a query looks into, above 0; with 1 answers are exact.
+        worth_it: from how many codes on there are lists.
+    """
+
+    def __init__(self, share: float, *, worth_it: int = WORTH_IT) -> None:
+        if not 0 < share <= 1:
+            raise ValueError(f"lists with {share} of the codes are looked into: above 0, and 1 at most")
+        self._share = share
+        self._worth_it = worth_it
+        self._lists: Lists | None = None
+        self._upkeep = Background("lists")
+        self._beginning = threading.Lock()
+        self._ended = threading.Event()
+
+    def nearest(
+        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
+    ) -> list[list[Candidates]]:
+        """As `indexer.search.nearest`, approximately; ranges by distance are exact."""
+        checkpoint()
+        parts = parts_of(views)
+        probe = self._probe(parts)
+
+        def find(job: Job) -> list[Nearest]:
+            return sweep(parts, asks, job, crew, checkpoint)
+
+        found: list[list[Candidates]] = [[]] * len(asks)
+        for job in jobs(parts, asks):
+            together = job
+            if probe is not None and job.rows is None:
+                together = Job()
+                for number, masks in zip(job.asks, job.masks, strict=True):
+                    ask = asks[number]
+                    if ask.within < ask.code.size * 8:
+                        together.asks.append(number)
+                        together.masks.append(masks)
+                    else:
+                        one = probe.nearest(ask, number, masks, find)
+                        found[number] = by_view(parts, len(views), ask, one)
+            if together.asks:
+                for number, one in zip(together.asks, find(together), strict=True):
+                    found[number] = by_view(parts, len(views), asks[number], one)
+        return found
+
+    def make(self, views: Sequence[View]) -> None:
+        """Makes all lists of views now, on this thread; searches do so beside them."""
+        self._make(parts_of(views))
+
+    def close(self) -> None:
+        """Ends the making of lists and waits for it. Not while a query is in progress."""
+        self._ended.set()
+        with self._beginning:
+            self._upkeep.wait()
+
+    def _probe(self, parts: Sequence[Part]) -> Probe | None:
+        """The lists as they are; None where reading everything is the better way. Sees to it that they are made."""
+        total = rows_of(parts)
+        if total < self._worth_it:
+            return None
+        lists = self._lists
+        probe = None if lists is None else Probe(parts, lists, self._share)
+        if probe is None or probe.missing > max(_TAIL, total // _TAIL_SHARE) or total >= _GROWN * probe.chosen_by:
+            self._begin(parts)
+        return None if probe is None or 2 * probe.missing > total else probe
+
+    def _begin(self, parts: Sequence[Part]) -> None:
+        """Has lists of these parts made beside the searches, unless others are being made."""
+
+        def make() -> None:
+            with suppress(_Ended):
+                self._make(parts)
+
+        if self._beginning.acquire(blocking=False):
+            try:
+                if not self._ended.is_set():
+                    self._upkeep.begin(make)
+            finally:
+                self._beginning.release()
+
+    def _make(self, parts: Sequence[Part]) -> None:
+        """Present lists stay in use until the new ones are whole. Centres are chosen anew when the index has grown."""
+
+        def checkpoint() -> None:
+            if self._ended.is_set():
+                raise _Ended
+
+        lists = self._lists
+        if lists is None or rows_of(parts) >= _GROWN * lists.centres.chosen_by:
+            self._lists = Lists(choose(parts, checkpoint), parts, None, checkpoint)
+        else:
+            self._lists = Lists(lists.centres, parts, lists, checkpoint)
