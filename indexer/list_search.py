@@ -40,12 +40,15 @@ class ListSearch:
     Args:
         share: of the living codes, in the lists that a query looks into, above 0; with 1 answers are exact.
         worth_it: from how many codes on there are lists.
+
+    Attributes:
+        share: as given; what it is changed to holds from the next search on.
     """
 
     def __init__(self, share: float, *, worth_it: int = WORTH_IT) -> None:
         if not 0 < share <= 1:
             raise ValueError(f"lists with {share} of the codes are looked into: above 0, and 1 at most")
-        self._share = share
+        self.share = share
         self._worth_it = worth_it
         self._lists: Lists | None = None
         self._upkeep = Background("lists")
@@ -70,15 +73,16 @@ class ListSearch:
                 together = Job()
                 for number, masks in zip(job.asks, job.masks, strict=True):
                     ask = asks[number]
-                    if ask.within < ask.code.size * 8:
+                    look = probe.within if ask.within < ask.code.size * 8 else probe.nearest
+                    one = look(ask, number, masks, find)
+                    if one is None:
                         together.asks.append(number)
                         together.masks.append(masks)
                     else:
-                        one = probe.nearest(ask, number, masks, find)
                         found[number] = by_view(parts, len(views), ask, one)
             if together.asks:
-                for number, one in zip(together.asks, find(together), strict=True):
-                    found[number] = by_view(parts, len(views), asks[number], one)
+                for number, nearby in zip(together.asks, find(together), strict=True):
+                    found[number] = by_view(parts, len(views), asks[number], nearby)
         return found
 
     def make(self, views: Sequence[View]) -> None:
@@ -97,7 +101,7 @@ class ListSearch:
         if total < self._worth_it:
             return None
         lists = self._lists
-        probe = None if lists is None else Probe(parts, lists, self._share)
+        probe = None if lists is None else Probe(parts, lists, self.share)
         if probe is None or probe.missing > max(_TAIL, total // _TAIL_SHARE) or total >= _GROWN * probe.chosen_by:
             self._begin(parts)
         return None if probe is None or 2 * probe.missing > total else probe

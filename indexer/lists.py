@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.centres import Centres, nearest_centres
+from indexer.scan import Ints
 from indexer.segments import LIVE, Segment
 from indexer.sweeps import SHIFT, Part
 
@@ -53,18 +54,21 @@ class Lists:
         where: int64 [n + SPARE], the segment's number above `SHIFT`, the row below; -1 behind the last list.
         starts: int64 [lists + 1], where each list starts in both.
         living: int64 [lists], how many codes of each lived when they were made.
+        reach: int64 [lists], no code is farther from its centre than this.
     """
 
     def __init__(
         self, centres: Centres, parts: Sequence[Part], before: Lists | None, checkpoint: Callable[[], None]
     ) -> None:
         self.centres = centres
+        self.reach: Ints = np.zeros(len(centres.codes), np.int64) if before is None else before.reach.copy()
         self._listed: WeakKeyDictionary[Segment, Listed] = WeakKeyDictionary()
         for number, part in enumerate(parts):
             known = None if before is None else before.of(part)
             rewrites = part.segment.rewrites if known is None else known.rewrites
             of = np.empty(0, np.uint16) if known is None else known.of[: part.length]
-            new, _ = nearest_centres(part.segment.codes[len(of) : part.length], centres.codes, checkpoint)
+            new, distances = nearest_centres(part.segment.codes[len(of) : part.length], centres.codes, checkpoint)
+            np.maximum.at(self.reach, new, distances)
             self._listed[part.segment] = Listed(number, np.concatenate([of, new.astype(np.uint16)]), rewrites)
         lists = len(centres.codes)
         of = np.concatenate([self._listed[part.segment].of for part in parts])

@@ -12,13 +12,14 @@ import numpy as np
 
 from indexer.asks import Ask
 from indexer.lists import Lists
-from indexer.scan import Codes, Ints, Mask, Nearest, Stored, Sweep, distances_to, merged
+from indexer.scan import ALL, Codes, Ints, Mask, Nearest, Stored, Sweep, distances_to, merged
 from indexer.sweeps import SHIFT, Job, Part
 
 _FEWEST = 128
 _CODES_PER_K = 4
 _WIDER = 4
 _RANKED, _RANKED_SHARE, _RANKED_PER_K = 400, 64, 8
+_MOST_WITHIN = 16_384
 _ROW = (1 << SHIFT) - 1
 _MASKED = 3
 """So many times as many sketches where a filter takes some away; one that leaves below two fifths needs no lists."""
@@ -86,6 +87,26 @@ class Probe:
             if not by_sketch:
                 read *= _WIDER
             by_sketch = False
+
+    def within(
+        self, ask: Ask, number: int, masks: Sequence[Mask | None], find: Callable[[Job], list[Nearest]]
+    ) -> Nearest | None:
+        """What is found within a distance, exactly. Lists whose codes are all too far away are left out by the triangle
+        inequality, and codes whose sketches are.
+
+        Returns:
+            None where so much looks near that all codes are as well read.
+        """
+        lists = self._lists
+        centred = distances_to(lists.centres.codes, ask.code)
+        near = np.flatnonzero(centred <= ask.within + lists.reach)
+        sketch = ask.code[lists.centres.places]
+        sweep = Sweep(sketch[None], np.array([ALL]), np.array([min(ask.within, sketch.size * 8)]), _MOST_WITHIN)
+        sweep.stretches(Stored(lists.sketches), lists.starts[near].tolist(), lists.starts[near + 1].tolist())
+        found = merged([sweep], 0, ALL, min(ask.within, sketch.size * 8))
+        if found.total > len(found.slots):
+            return None
+        return find(Job([number], rows=self._rows(found.slots, masks)[0]))[0]
 
     def _nearest_sketches(self, code: Codes, k: int, starts: Ints, stops: Ints) -> Ints:
         """The places with the nearest sketches, in these stretches and as far as the groups at their ends go."""

@@ -78,7 +78,7 @@ def ask_of(random: np.random.Generator, code: Codes) -> Ask:
     wanted = (Wanted(), Wanted(label=1), Wanted(label=7), Wanted(scope="objects"))[random.integers(4)]
     excluded = {0: random.integers(0, SLOTS, 3).tolist()}
     only = {0: sorted(set(random.integers(0, SLOTS, 9).tolist()))} if random.random() < 0.1 else None
-    k, within = int(random.choice([1, 5, 300])), int(random.choice([30, BITS, BITS]))
+    k, within = int(random.choice([1, 5, 300])), int(random.choice([0, 30, 250, BITS, BITS, BITS]))
     return Ask(code ^ np.uint8(random.integers(2)), k, within, (Terms(wanted, excluded, only),))
 
 
@@ -271,6 +271,29 @@ def test_each_code_is_with_its_nearest_centre(kinds: int) -> None:
     every = np.bitwise_count(codes[:, None] ^ centres[None]).sum(axis=2, dtype=np.int64)
     assert (found == every.argmin(axis=1)).all()
     assert (distances == every.min(axis=1)).all()
+
+
+def test_ranges_are_exact_and_read_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(9)
+    codes = crowds(random, SLOTS, 40)
+    view = View(0, 0, ((segment_of(tmp_path, 0, codes), SLOTS),))
+    search = ListSearch(1.0, worth_it=1)
+    search.make([view])
+    asks = [Ask(codes[n], 700, 8, (FREE,)) for n in range(50)]
+    exact = exactly(view, asks)
+    read: list[int] = []
+
+    def counting(parts: Any, asks: Any, job: Any, *rest: Any) -> Any:
+        read.append(sum(map(len, job.rows)))
+        return sweep(parts, asks, job, *rest)
+
+    monkeypatch.setattr(list_search, "sweep", counting)
+    assert pairs(search.nearest([view], asks, crew=ALONE, checkpoint=nothing)) == exact
+    assert max(read) <= 100
+    monkeypatch.setattr("indexer.probe._MOST_WITHIN", 3)  # too much looks near: everything is read
+    monkeypatch.setattr(list_search, "sweep", sweep)
+    assert pairs(search.nearest([view], asks, crew=ALONE, checkpoint=nothing)) == exact
+    search.close()
 
 
 def test_a_share_that_is_none_is_refused() -> None:
