@@ -20,7 +20,8 @@ CODES_PER_LIST = 64
 _ROUNDS = 8
 _AT_ONCE = 512
 _ROOM = 64
-SKETCH_BYTES = 64
+_SKETCH_BYTES, _SKETCH_SHARE = 64, 4
+"""A sketch has so many bytes, or one in so many of the code's where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def _most_telling(codes: Codes) -> Ints:
     """The bytes whose bits differ most among the codes."""
     ones = np.unpackbits(codes[:: max(1, len(codes) // 8192)], axis=1).mean(axis=0)
     spread = (ones * (1 - ones)).reshape(-1, 8).sum(axis=1)
-    return np.sort(np.argsort(-spread, kind="stable")[:SKETCH_BYTES])
+    return np.sort(np.argsort(-spread, kind="stable")[: max(_SKETCH_BYTES, codes.shape[1] // _SKETCH_SHARE)])
 
 
 def nearest_centres(codes: Codes, centres: Codes, checkpoint: Callable[[], None]) -> tuple[Ints, Ints]:
