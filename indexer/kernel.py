@@ -10,7 +10,6 @@ import ctypes
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 FIELDS = (
@@ -58,13 +57,20 @@ class Kernel:
     engine: Any
 
 
+_COMPILED: dict[int, Kernel] = {}
+
+
 def kernel(code_bytes: int) -> Kernel:
-    """The kernel for a width, compiled at the first call."""
-    with _LOCK:
-        return _host_kernel(code_bytes)
+    """The kernel for a width, compiled at the first call; nobody who asks for one that is there waits for that."""
+    found = _COMPILED.get(code_bytes)
+    if found is None:
+        with _LOCK:
+            found = _COMPILED.get(code_bytes)
+            if found is None:
+                found = _COMPILED[code_bytes] = _host_kernel(code_bytes)
+    return found
 
 
-@cache
 def _host_kernel(code_bytes: int) -> Kernel:
     from llvmlite import binding  # noqa: PLC0415 - processes that never search do not load LLVM
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.centres import Centres, nearest_centres
+from indexer.kernel import kernel
 from indexer.scan import Ints
 from indexer.segments import LIVE, Segment
 from indexer.sweeps import SHIFT, Part
@@ -70,6 +71,7 @@ class Lists:
             new, distances = nearest_centres(part.segment.codes[len(of) : part.length], centres.codes, checkpoint)
             np.maximum.at(self.reach, new, distances)
             self._listed[part.segment] = Listed(number, np.concatenate([of, new.astype(np.uint16)]), rewrites)
+        kernel(len(centres.places))  # compiled here, no search waits for it
         lists = len(centres.codes)
         of = np.concatenate([self._listed[part.segment].of for part in parts])
         alive = np.concatenate([part.segment.died[: part.length] == LIVE for part in parts])
