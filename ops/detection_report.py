@@ -125,6 +125,8 @@ def show(conditions: Mapping[str, Any], measured: Sequence[Measured]) -> None:
     console = Console(width=max(Console().width, 70 + 50 * len(measured)))
     console.print(table)
     for said, estimate in differences(measured).items():
+        if math.isnan(estimate.value):  # one of the two has nothing to share
+            continue
         low, high = estimate.interval
         console.print(f"{said}: {estimate.value:+.3f} [{low:+.3f}, {high:+.3f}]", highlight=False)
     for name, value in conditions.items():

@@ -54,4 +54,6 @@ def test_one_detector_alone_has_no_difference() -> None:
 def test_the_table_shows_intervals_and_differences(capsys: pytest.CaptureFixture[str]) -> None:
     show(CONDITIONS, [ONE, TWO])
     shown = capsys.readouterr().out
+    show(CONDITIONS, [ONE, measured("mute", [answer([])] * 40)])
+    assert "nan" not in capsys.readouterr().out
     assert "1.000 (1.000-1.000)" in shown and "two minus one overall recall: +0.500 [+0.3" in shown
