@@ -12,9 +12,12 @@ from contextlib import suppress
 from typing import Protocol
 
 from indexer.answers import Changed, Find, Query, SearchResult
+from indexer.asks import Ask as Wish
+from indexer.crew import Crew
 from indexer.errors import SearchTimeout
 from indexer.list_search import ListSearch
-from indexer.search import nearest
+from indexer.search import Candidates, nearest
+from indexer.view import View
 
 Ask = Callable[[Sequence[Query], Find], list[SearchResult]]
 """Answers queries by a search, always from the same version."""
@@ -53,8 +56,17 @@ class Faster:
 
     def search(self, queries: Sequence[Query], ask: Ask) -> list[SearchResult]:
         """Answers queries; see `indexer.answers.answer` for what it raises."""
-        results = ask(queries, self._lists.nearest)
-        due = [n for n, _ in enumerate(queries) if next(self._asked) % self._every == 0]
+        looked: set[int] = set()
+
+        def find(
+            views: Sequence[View], asks: Sequence[Wish], *, crew: Crew, checkpoint: Callable[[], None]
+        ) -> list[list[Candidates]]:
+            whole = len(asks) == len(queries)  # else some are asked again, without what was gone
+            told = looked.add if whole else None
+            return self._lists.nearest(views, asks, crew=crew, checkpoint=checkpoint, looked=told)
+
+        results = ask(queries, find)
+        due = [n for n in sorted(looked) if next(self._asked) % self._every == 0]
         if due and self._observer is not None:
             # A check is of no use to who asks: what it meets is not their error.
             with suppress(SearchTimeout, Changed):

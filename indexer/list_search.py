@@ -7,6 +7,7 @@ probe.py has what one query does.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,8 +23,14 @@ from indexer.search import Candidates, by_view
 from indexer.sweeps import Job, Part, jobs, parts_of, sweep
 from indexer.view import View
 
+log = logging.getLogger(__name__)
+
 WORTH_IT = 16_384
-"""Fewer codes are read as quickly as lists are looked up."""
+"""Fewer codes are read as quickly as lists are looked up; of queries that come together each takes more, up to"""
+_TOGETHER = 16
+"""times as many, because codes are read once for all of them."""
+_NARROW = 8
+"""Ranges of more than one in so many bits rule out too little."""
 _TAIL, _TAIL_SHARE = 1024, 64
 """New lists are made when more codes than this, and more than one in so many, stand in none."""
 _GROWN = 4
@@ -54,14 +61,24 @@ class ListSearch:
         self._upkeep = Background("lists")
         self._beginning = threading.Lock()
         self._ended = threading.Event()
+        self._again_at = 0  # so many codes, after lists could not be made
 
     def nearest(
-        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
+        self,
+        views: Sequence[View],
+        asks: Sequence[Ask],
+        *,
+        crew: Crew,
+        checkpoint: Callable[[], None],
+        looked: Callable[[int], None] | None = None,
     ) -> list[list[Candidates]]:
-        """As `indexer.search.nearest`, approximately; ranges by distance are exact."""
+        """As `indexer.search.nearest`, approximately; ranges by distance are exact.
+
+        `looked` is told the number of each ask that was answered approximately.
+        """
         checkpoint()
         parts = parts_of(views)
-        probe = self._probe(parts)
+        probe = self._probe(parts, len(asks))
 
         def find(job: Job) -> list[Nearest]:
             return sweep(parts, asks, job, crew, checkpoint)
@@ -72,9 +89,13 @@ class ListSearch:
             if probe is not None and job.rows is None:
                 together = Job()
                 for number, masks in zip(job.asks, job.masks, strict=True):
-                    ask = asks[number]
-                    look = probe.within if ask.within < ask.code.size * 8 else probe.nearest
-                    one = look(ask, number, masks, find)
+                    ask, one = asks[number], None
+                    if ask.within >= ask.code.size * 8:
+                        one = probe.nearest(ask, number, masks, find)
+                        if looked is not None:
+                            looked(number)
+                    elif ask.within <= ask.code.size * 8 // _NARROW:
+                        one = probe.within(ask, number, masks, find)
                     if one is None:
                         together.asks.append(number)
                         together.masks.append(masks)
@@ -95,7 +116,7 @@ class ListSearch:
         with self._beginning:
             self._upkeep.wait()
 
-    def _probe(self, parts: Sequence[Part]) -> Probe | None:
+    def _probe(self, parts: Sequence[Part], queries: int) -> Probe | None:
         """The lists as they are; None where reading everything is the better way. Sees to it that they are made."""
         total = rows_of(parts)
         if total < self._worth_it:
@@ -104,14 +125,24 @@ class ListSearch:
         probe = None if lists is None else Probe(parts, lists, self.share)
         if probe is None or probe.missing > max(_TAIL, total // _TAIL_SHARE) or total >= _GROWN * probe.chosen_by:
             self._begin(parts)
-        return None if probe is None or 2 * probe.missing > total else probe
+        together = total < self._worth_it * min(queries, _TOGETHER)
+        return None if together or probe is None or 2 * probe.missing > total else probe
 
     def _begin(self, parts: Sequence[Part]) -> None:
-        """Has lists of these parts made beside the searches, unless others are being made."""
+        """Has lists of these parts made beside the searches, unless others are being made. Where that fails all is read
+        as before, until many more codes are there.
+        """
+        total = rows_of(parts)
+        if total < self._again_at:
+            return
 
         def make() -> None:
-            with suppress(_Ended):
-                self._make(parts)
+            try:
+                with suppress(_Ended):
+                    self._make(parts)
+            except Exception:
+                self._again_at = total + max(_TAIL, total // _TAIL_SHARE)
+                log.exception("no lists were made of %d codes; what stands in none is read", total)
 
         if self._beginning.acquire(blocking=False):
             try:

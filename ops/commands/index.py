@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Check, rebuild and copy the shards of the index.", no_args_is_help=True, add_completion=False)
 
 Generation = Annotated[
-    str | None, typer.Option("--generation", metavar="NAME", help="Which one [default: the settings' generation].")
+    str | None, typer.Option("--generation", metavar="NAME", help="Which one; without it the settings' generation.")
 ]
 Partitions = Annotated[
     list[int] | None, typer.Option("--partition", metavar="N", min=0, help="Only this one; may be given again.")
