@@ -1,7 +1,7 @@
 """How a reader searches faster than exactly: by inverted lists, and with an eye on what they miss.
 
-Opt-in (setting `index.approximate`). Every so often an approximate answer is held against the
-exact one at the same version, so that recall is known on the queries that people really ask.
+Opt-in (setting `index.approximate`). Every so often an approximate answer is held against the exact one at the same
+version, so that recall is known on the queries that people really ask.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from contextlib import suppress
 from typing import Protocol
 
 from indexer.answers import Changed, Find, Query, SearchResult
-from indexer.asks import Ask as Wish
+from indexer.asks import Ask
 from indexer.crew import Crew
 from indexer.errors import SearchTimeout
 from indexer.list_search import ListSearch
 from indexer.search import Candidates, nearest
 from indexer.view import View
 
-Ask = Callable[[Sequence[Query], Find], list[SearchResult]]
+Answering = Callable[[Sequence[Query], Find], list[SearchResult]]
 """Answers queries by a search, always from the same version."""
 
 
@@ -54,12 +54,12 @@ class Faster:
         self._observer = observer
         self._asked = itertools.count()
 
-    def search(self, queries: Sequence[Query], ask: Ask) -> list[SearchResult]:
+    def search(self, queries: Sequence[Query], ask: Answering) -> list[SearchResult]:
         """Answers queries; see `indexer.answers.answer` for what it raises."""
         looked: set[int] = set()
 
         def find(
-            views: Sequence[View], asks: Sequence[Wish], *, crew: Crew, checkpoint: Callable[[], None]
+            views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
         ) -> list[list[Candidates]]:
             whole = len(asks) == len(queries)  # else some are asked again, without what was gone
             told = looked.add if whole else None

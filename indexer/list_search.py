@@ -26,9 +26,9 @@ from indexer.view import View
 log = logging.getLogger(__name__)
 
 WORTH_IT = 16_384
-"""Fewer codes are read as quickly as lists are looked up; of queries that come together each takes more, up to"""
+"""Fewer codes are read as quickly as lists are looked up."""
 _TOGETHER = 16
-"""times as many, because codes are read once for all of them."""
+"""Of queries that come together, up to so many, each asks for `WORTH_IT` more: codes are read once for all of them."""
 _NARROW = 8
 """Ranges of more than one in so many bits rule out too little."""
 _TAIL, _TAIL_SHARE = 1024, 64
