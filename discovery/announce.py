@@ -86,18 +86,20 @@ class Announcer:
         self.index_ready = False
 
     def look(self) -> None:
-        """One look: refreshes the index and announces what changed since the last one."""
+        """One look: refreshes the index and announces what changed since the last one.
+
+        What nobody listens to is noted as known, and only then said to be skipped: a client that came in between may
+        have missed it and loads anew; one that comes later finds it.
+        """
         watermark = dict(self._index.refresh())
         moved = watermark != self._watermark
         first = self._watermark is None
         self._watermark = watermark
         changed = self._dots.changed()
-        if first:
-            self._note_newest()
-        elif not self._feed.clients:
+        if first or not self._feed.clients:
             if moved or changed:
-                self._feed.skip()
                 self._note_newest()
+                self._feed.skip()
         else:
             if moved:
                 self._announce_pins()

@@ -61,10 +61,13 @@ class Feed:
             reader.wake()
 
     def skip(self) -> None:
-        """Notes that something happened while nobody read: a reader from before must load anew."""
+        """Notes that something happened that is not told: a reader from before must load anew."""
         with self._lock:
             self._ring.clear()
             self._next += 1
+            readers = list(self._readers)
+        for reader in readers:
+            reader.wake()
 
     def open(self, last_id: str | None) -> Reader | None:
         """A reader behind `last_id`, or from now on; None when there are too many already or the feed is closed."""

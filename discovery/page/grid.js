@@ -20,6 +20,7 @@ export class Grid {
     Object.assign(this, { list, onChange, onHeld, onMissed, atTop: true, missed: false });
     this.cards = new Map(); // pin_id -> { card, node }
     this.waiting = new Map(); // pin_id -> card: arrived, not yet in the grid
+    this.questions = new Set(); // of each question under way: pin_id -> the card that came meanwhile, null where it went
     this.timer = null;
     this.trimmed = false; // whether cards at the end were let go, so that what follows the last one is not known
   }
@@ -38,6 +39,11 @@ export class Grid {
 
   // A pin arrived or changed. Returns whether it is a new one.
   arrive(card) {
+    this.note(card.pin.pin_id, card);
+    return this.put(card);
+  }
+
+  put(card) {
     const id = card.pin.pin_id;
     const known = this.get(id);
     if (known && older(card, known)) return false;
@@ -79,13 +85,37 @@ export class Grid {
     if (atTop && this.waiting.size) this.flush();
   }
 
-  // The newest pins, newest first: puts each in its place, and takes out what is no longer among them.
-  sync(cards, complete) {
+  // Asks for the newest pins and brings the grid up to them; `anew` forgets what is behind them.
+  async renew(ask, anew) {
+    const meanwhile = new Map();
+    this.questions.add(meanwhile);
+    try {
+      const page = await ask();
+      if (anew) this.clear();
+      this.sync(page.pins, page.next === undefined, meanwhile);
+      return page;
+    } finally {
+      this.questions.delete(meanwhile);
+    }
+  }
+
+  note(id, card) {
+    for (const meanwhile of this.questions) {
+      meanwhile.delete(id);
+      meanwhile.set(id, card);
+      if (meanwhile.size > KEPT) meanwhile.delete(meanwhile.keys().next().value);
+    }
+  }
+
+  // The newest pins, newest first: puts each in its place, and takes out what is no longer among them. What came or
+  // went meanwhile is newer than they may be.
+  sync(pins, complete, meanwhile) {
     this.waiting.clear();
-    const names = new Set(cards.map((card) => card.pin.pin_id));
-    const end = Number(cards.at(-1)?.pin.recorded_at ?? 0);
+    const cards = pins.filter((card) => meanwhile.get(card.pin.pin_id) !== null);
+    const names = new Set([...meanwhile.keys(), ...cards.map((card) => card.pin.pin_id)]);
+    const end = Number(pins.at(-1)?.pin.recorded_at ?? 0);
     for (const [id, { card }] of this.cards) {
-      if (!names.has(id) && (complete || Number(card.pin.recorded_at) >= end)) this.remove(id);
+      if (!names.has(id) && (complete || Number(card.pin.recorded_at) >= end)) this.take(id);
     }
     let place = this.list.firstElementChild;
     for (const card of cards) {
@@ -93,6 +123,7 @@ export class Grid {
       if (node === place) place = place.nextElementSibling;
       else this.list.insertBefore(node, place);
     }
+    for (const card of meanwhile.values()) if (card) this.put(card);
     this.onHeld(0);
     this.onChange();
   }
@@ -104,7 +135,13 @@ export class Grid {
     this.onChange();
   }
 
+  // A pin was deleted. Returns whether it was here.
   remove(id) {
+    this.note(id, null);
+    return this.take(id);
+  }
+
+  take(id) {
     this.waiting.delete(id);
     this.cards.get(id)?.node.remove();
     return this.cards.delete(id);

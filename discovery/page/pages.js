@@ -16,10 +16,8 @@ export class Pages {
 
   // Looks at the newest page, and brings the grid up to it; `anew` forgets what lies behind it.
   async newest(anew) {
-    const page = await api.newest(PAGE);
-    if (anew) this.grid.clear();
-    const alone = this.grid.size <= PAGE;
-    this.grid.sync(page.pins, page.next === undefined);
+    const alone = anew || this.grid.size <= PAGE;
+    const page = await this.grid.renew(() => api.newest(PAGE), anew);
     if (alone || page.next === undefined) this.next = page.next ?? null;
   }
 

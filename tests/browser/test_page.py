@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from discovery.api import PAGE
 from discovery.server import free_port
@@ -48,6 +48,28 @@ def test_a_pin_and_its_dots_appear_as_they_arrive(page: Page, stage: Stage) -> N
     expect(page.get_by_text("decided again since")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#count")).to_have_text("1")
+
+
+def test_what_happens_while_the_newest_pins_are_loaded_is_not_undone_by_them(page: Page, stage: Stage) -> None:
+    stage.pin("stays", patch("red"))
+    gone = stage.dots(stage.pin("goes", patch("red")))
+    held: list[tuple[Route, APIResponse]] = []
+    page.route("**/pins?**", lambda route: held.append((route, route.fetch())))
+    page.reload()
+    expect(page.locator('.live[data-state="live"]')).to_be_visible()
+    while len(held) < 2:  # as the page opens, and when it is told that it listens
+        page.wait_for_timeout(20)
+    stage.delete("goes")
+    gone.deleted, gone.version = True, 2
+    stage.log.put(gone)
+    stage.pin("comes", patch("red"))
+    came, stays = (page.get_by_role("link", name=re.compile(f"Title of {name}")) for name in ("comes", "stays"))
+    expect(came).to_be_visible()
+    for route, answer in held:
+        route.fulfill(response=answer)
+    expect(stays).to_be_visible()
+    expect(came).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("Title of goes"))).to_have_count(0)
 
 
 def test_a_click_on_a_dot_shows_similar_objects_in_their_scenes(page: Page, stage: Stage) -> None:
