@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from indexer.shard_upkeep import SYNC_EVERY_S
 from ops.bench._index_world import BITS, CODES, FEATURE, GENERATION, open_shard, records
 
 BATCH = 512
+START_LIMIT_S = 300.0
 
 
 def fill(shard: Shard, logged: Sequence[Logged]) -> float:
@@ -54,11 +58,62 @@ class Ingest:
 
 def ingest(folder: Path, pins: int) -> Ingest:
     """Measures it once: as in the worker, each batch is decoded and then applied."""
-    values = [(one.key, encode(one.record)) for one in records(pins) if one.record is not None]
+    values = _logged(pins)
     shard = open_shard(folder / GENERATION)
-    decoding = decoding_cpu = 0.0
     begun, own = time.perf_counter(), time.process_time()
-    for at in range(0, pins, BATCH):
+    decoding, decoding_cpu = _take_in(shard, values)
+    whole, whole_cpu = time.perf_counter() - begun, time.process_time() - own
+    shard.close()
+    return Ingest(whole, whole - decoding, whole_cpu - decoding_cpu, *_raw(folder, pins))
+
+
+def together_codes_s(folder: Path, pins: int, partitions: int) -> float:
+    """Codes a second from logged bytes to durable, of partitions that take in so many pins each at the same time, each
+    in a process of its own, as index workers do.
+    """
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(partitions + 1)
+    workers = [
+        context.Process(target=_partition, args=(folder / GENERATION, partition, pins, start))
+        for partition in range(partitions)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        start.wait(START_LIMIT_S)
+        begun = time.perf_counter()
+        start.wait(START_LIMIT_S)
+        taken = time.perf_counter() - begun
+        for worker in workers:
+            worker.join(START_LIMIT_S)
+    finally:
+        for worker in workers:
+            worker.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+    return partitions * pins * CODES / taken
+
+
+def _partition(generation: Path, partition: int, pins: int, start: Barrier) -> None:
+    """One process: waits until all are ready, takes its pins in, and waits for the others."""
+    shard = open_shard(generation, partition)
+    values = _logged(pins)
+    start.wait(START_LIMIT_S)
+    _take_in(shard, values)
+    start.wait(START_LIMIT_S)
+    shard.close()
+
+
+def _logged(pins: int) -> list[tuple[bytes, bytes]]:
+    """Keys and bytes of so many pins, as they lie in the log."""
+    return [(one.key, encode(one.record)) for one in records(pins) if one.record is not None]
+
+
+def _take_in(shard: Shard, values: Sequence[tuple[bytes, bytes]]) -> tuple[float, float]:
+    """Decodes and applies what was logged, batch by batch, until it is durable. Seconds of decoding, and of computing
+    for it.
+    """
+    decoding = decoding_cpu = 0.0
+    for at in range(0, len(values), BATCH):
         started, started_cpu = time.perf_counter(), time.process_time()
         batch = [
             Logged(n, key, decode(key, value, generation=GENERATION, bits=BITS, feature=FEATURE), n)
@@ -69,9 +124,7 @@ def ingest(folder: Path, pins: int) -> Ingest:
         shard.apply(batch)
         shard.maybe_sync()
     shard.sync()
-    whole, whole_cpu = time.perf_counter() - begun, time.process_time() - own
-    shard.close()
-    return Ingest(whole, whole - decoding, whole_cpu - decoding_cpu, *_raw(folder, pins))
+    return decoding, decoding_cpu
 
 
 def _raw(folder: Path, pins: int) -> tuple[float, float]:

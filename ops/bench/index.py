@@ -1,11 +1,11 @@
 """`dotstream bench index`: the store side of the index, beside what the machine gives without it and beside peers.
 
 Ingest: logged records of pins with a whole picture and three objects, decoded and applied in batches and synced every
-100 ms, in interleaved windows with the same bytes put into a plain file and RocksDB. Then one large shard: size
-on disk, opening, opening after its writer was killed, search and visibility in another process while 5,000 codes/s come
-in, and compaction after a third of its pins changed. Then how long very many compactions of small segments hold the
-writer's lock while pins are updated without pause. Then stores that people use, at a smaller size, codes only:
-durable appends, one exact query, and append-to-found.
+100 ms, in interleaved windows with the same bytes put into a plain file and RocksDB; and partitions at once, a process
+each. Then one large shard: size on disk, opening, opening after its writer was killed, search and visibility in another
+process while 5,000 codes/s come in, and compaction after a third of its pins changed. Then how long very many
+compactions of small segments hold the writer's lock while pins are updated without pause. Then stores that people use,
+at a smaller size, codes only: durable appends, one exact query, and append-to-found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from indexer.compaction import Compacted
 from indexer.search import warm
-from ops.bench._index_ingest import BATCH, code_bytes, disk_bytes, fill, ingest
+from ops.bench._index_ingest import BATCH, code_bytes, disk_bytes, fill, ingest, together_codes_s
 from ops.bench._index_live import PACE_CODES_S, live
 from ops.bench._index_lock import COMPACTIONS, SLOTS, held
 from ops.bench._index_peers import PEERS, Peer
@@ -33,6 +33,7 @@ from ops.commands.options import say
 PINS = 250_000
 WINDOWS = 3
 WINDOW_PINS = 25_000
+PARTITIONS = 2
 LIVE_S = 15.0
 PEER_CODES = 50_000
 PEER_BATCH = 2_000
@@ -69,6 +70,7 @@ def measure(
     conditions = machine() | {
         "codes": f"{BITS} bits, random; {CODES} a pin: the whole picture and {OBJECTS} objects",
         "ingest": f"{WINDOWS} windows of {window_pins} pins, batches of {BATCH}, synced every 100 ms, medians",
+        "partitions": f"{PARTITIONS} at once, a process each, {window_pins} pins in each",
         "shard": f"{pins} pins, {pins * CODES} codes",
         "live": f"{live_s:g} s each, the writer in a process of its own, {PACE_CODES_S} codes/s",
         "lock": f"segments of {SLOTS} slots, updates without pause; peer: what a process of its own waited for a core",
@@ -87,12 +89,14 @@ def _ingest(folder: Path, pins: int) -> dict[str, Figure]:
     raw = statistics.median(window.raw for window in windows)
     both = statistics.median(window.whole for window in windows)
     ratio = statistics.median(window.raw / window.apply for window in windows)
+    together = statistics.median(together_codes_s(folder, pins, PARTITIONS) for _ in range(WINDOWS))
     computed = statistics.median(window.apply_cpu for window in windows)
     raw_computed = statistics.median(window.raw_cpu for window in windows)
     return {
         "ingest, objects": Figure(pins * OBJECTS / applied, "objects/s", limit=60_000),
         "ingest, codes": Figure(pins * CODES / applied, "codes/s", peer=pins * CODES / raw),
         "ingest, codes, from logged bytes": Figure(pins * CODES / both, "codes/s", peer=pins * CODES / raw),
+        f"ingest, codes, from logged bytes, {PARTITIONS} partitions": Figure(together, "codes/s"),
         "ingest over the same bytes": Figure(ratio, "ratio", limit=0.8),
         "ingest, computing": Figure(computed / pins * 1e6, "µs/pin", peer=raw_computed / pins * 1e6),
     }
@@ -209,10 +213,13 @@ def _peers(folder: Path, count: int) -> dict[str, Figure]:
         home = folder / name.replace(" ", "-")
         home.mkdir(parents=True)
         peer = make(home, BITS // 8)
-        begun = time.perf_counter()
+        taken = 0.0
         for at in range(0, count, PEER_BATCH):
-            peer.add(peer.rows(codes[at : min(at + PEER_BATCH, count)]))
-        figures[f"{name}, durable appends"] = Figure(count / (time.perf_counter() - begun), "codes/s")
+            rows = peer.rows(codes[at : min(at + PEER_BATCH, count)])
+            begun = time.perf_counter()
+            peer.add(rows)
+            taken += time.perf_counter() - begun
+        figures[f"{name}, durable appends"] = Figure(count / taken, "codes/s")
         asked: list[float] = []
         for n in range(PEER_QUERIES):
             begun = time.perf_counter()
@@ -222,8 +229,9 @@ def _peers(folder: Path, count: int) -> dict[str, Figure]:
         figures[f"{name}, one query"] = Figure(statistics.median(asked), "ms")
         visible: list[float] = []
         for n in range(count, count + APPENDED):
+            rows = peer.rows(codes[n : n + 1])
             begun = time.perf_counter()
-            peer.add(peer.rows(codes[n : n + 1]))
+            peer.add(rows)
             while n not in peer.nearest(codes[n], 1):
                 pass
             visible.append((time.perf_counter() - begun) * 1000)
