@@ -215,6 +215,20 @@ def test_what_producers_write_is_never_markup(page: Page, stage: Stage) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
+def test_a_pin_that_is_opened_as_another_is_left_stays_open(page: Page, stage: Stage) -> None:
+    fill(stage)
+    page.get_by_role("link", name="Title of red-0 with 1 dot").click()
+    expect(page.get_by_role("dialog", name="Title of red-0")).to_be_visible()
+    page.evaluate("""() => new Promise((done) => {
+        // The page's own listener closed the sheet; the browser tells of that only after this one.
+        addEventListener("hashchange", () => { location.hash = "#/pin/blue-3"; }, { once: true });
+        document.querySelector("dialog[open]").addEventListener("close", () => setTimeout(done), { once: true });
+        location.hash = "#/";
+    })""")
+    expect(page.get_by_role("dialog", name="Title of blue-3")).to_be_visible()
+    assert page.evaluate("location.hash") == "#/pin/blue-3"
+
+
 def test_colours_of_text_reach_aa_in_both_schemes() -> None:
     sheet = (PAGE / "style.css").read_text()
     schemes = re.findall(r":root \{\s*(--ground:.*?)\s*--shadow", sheet, re.DOTALL)
