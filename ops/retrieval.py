@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ class RetrievalReport(Report):
 
     evaluation: Evaluation | None = None
     seed: int = 0
+    plots: dict[str, NoiseSeparation] = field(default_factory=dict)
 
     def show(self, *, as_json: bool) -> None:
         if as_json or self.evaluation is None:
@@ -81,6 +82,11 @@ class RetrievalReport(Report):
             console.print(line, highlight=False, soft_wrap=True)
         for said, estimate in relations(self.evaluation, self.seed):
             console.print(f"{said}: {estimate}", highlight=False, soft_wrap=True)
+        for name, seen in self.plots.items():
+            told = (
+                f"white noise is told apart in {seen.raw:.2f} of pairs by raw features, in {seen.binary:.2f} by codes"
+            )
+            console.print(f"{name}: {told}", highlight=False, soft_wrap=True)
         for name in ("extraction", "distances"):
             console.print(f"{name}: {self.figures[name].value:.1f} s", highlight=False)
         for name, value in self.conditions.items():
@@ -142,7 +148,7 @@ def report(  # noqa: PLR0917  all that the result rests on
         figures[f"{name} binary noise separation"] = Figure(seen.binary, "area under curve", limit=1.0)
     figures["extraction"] = Figure(extraction, "s")
     figures["distances"] = Figure(evaluation.distance_seconds, "s", limit=extraction)
-    return RetrievalReport("retrieval", conditions, figures, evaluation, seed)
+    return RetrievalReport("retrieval", conditions, figures, evaluation, seed, plots)
 
 
 def table_of(evaluation: Evaluation) -> Any:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-from dotstream.errors import Misconfigured
-from ops.commands.options import Json, say, settings_of
+from ops.commands.options import Changes, Json, Resume, say, settings_of
 
 FLOORS_AND_SERVED = ["pixels", "efficientnet_lite0"]
-T = TypeVar("T")
 
 Recipe = Annotated[Path, typer.Option("--config", metavar="FILE", help="Recipe (TOML); docs/embedders.md shows one.")]
 Data = Annotated[Path, typer.Option("--on", metavar="DATA", help="Manifest, or folder with a subfolder per label.")]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Folder of the run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")]
 
 
-def train_embedder(recipe: Recipe, on: Data, out: Out, resume: Resume = False) -> None:
+def train_embedder(recipe: Recipe, on: Data, out: Out, change: Changes = None, resume: Resume = False) -> None:
     """Fine-tune a classifier on labelled pictures; its layers are then embedders (section 4 of the paper)."""
-    from triton_models.embedders.train import EmbedderRecipe, train
-    from triton_models.training.settings import TrainSettings
+    from ops.training import EmbedderTraining, read_recipe
+    from triton_models.embedders.train import train
 
-    tables = recipe_tables(recipe, "embedder", "training")
-    made = table_of(EmbedderRecipe, tables["embedder"], recipe)
-    settings = table_of(TrainSettings, tables["training"], recipe)
+    read = read_recipe(EmbedderTraining, recipe, change or ())
     cache = settings_of().settings.cache_folder
-    print(train(made, on, settings, out, cache=cache, resume=resume, say=say))
+    print(train(read.embedder, on, read.training, out, cache=cache, resume=resume, say=say))
 
 
 def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
@@ -82,40 +77,3 @@ def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
         draw_embedding(embedding_plot, evaluation, asked, seed)
     plots = draw_noise(noise_plot, evaluation, asked, cache, seed) if noise_plot is not None else {}
     report(evaluation, source, split if has_splits else "none", plots, len(problems), seed).show(as_json=as_json)
-
-
-def recipe_tables(path: Path, *names: str) -> dict[str, dict[str, Any]]:
-    """The tables of a recipe, which has these and no others.
-
-    Raises:
-        Misconfigured: it cannot be read, or has other tables.
-    """
-    import tomllib
-
-    try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise Misconfigured(f"recipe {path} cannot be read: {error}") from error
-    if set(tables) != set(names) or not all(isinstance(table, dict) for table in tables.values()):
-        raise Misconfigured(
-            f"recipe {path} must have the tables {', '.join(f'[{name}]' for name in names)} and no more"
-        )
-    return tables
-
-
-def table_of(kind: type[T], table: dict[str, Any], path: Path) -> T:
-    """The settings of a recipe's table.
-
-    Raises:
-        Misconfigured: a name is not known or missing, or a value does not fit.
-    """
-    from dataclasses import fields
-
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise Misconfigured(f"recipe {path}: no setting {', '.join(unknown)}; there are {', '.join(sorted(known))}")
-    try:
-        return kind(**table)
-    except TypeError as error:
-        raise Misconfigured(f"recipe {path}: {error}") from error

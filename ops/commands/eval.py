@@ -57,7 +57,9 @@ def detection(
         str | None,
         typer.Option(metavar="SPLIT", help="Take each detector's best threshold (F1) on this split instead."),
     ] = None,
-    proposals: Annotated[int | None, typer.Option(min=1, help="Regions of Faster R-CNN.")] = None,
+    proposals: Annotated[
+        list[int] | None, typer.Option(min=1, help="Regions of Faster R-CNN; again to compare several.")
+    ] = None,
     objectness: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least objectness of Faster R-CNN's regions.")
     ] = None,
@@ -73,7 +75,7 @@ def detection(
     from ops.bench._report import machine
     from ops.detection_report import as_json as json_of
     from ops.detection_report import show
-    from triton_models.detectors.dataset import summary
+    from triton_models.data.problems import summary
     from triton_models.detectors.labels import read_label_map
     from triton_models.detectors.sources import open_data
 
@@ -85,8 +87,8 @@ def detection(
         import torch
 
         torch.set_num_threads(threads)
-    use = {"proposals": proposals, "objectness": objectness}
-    predictors = [*_served(names, threads), *_checkpoints(checkpoint or [], device, use)]
+    predictors = [*_served(names, threads), *_checkpoints(checkpoint or [], device, proposals or [None], objectness)]
+    _require_names(predictors)
     measured = [_measure(one, test, tuning, iou=iou, threshold=threshold, rounds=rounds) for one in predictors]
     conditions = {
         "data": test.name,
@@ -98,7 +100,6 @@ def detection(
         "threshold": f"best F1 on split {calibrate}" if calibrate else threshold,
         "latency_pictures": rounds,
         "threads": threads or "all cores",
-        **{name: value for name, value in use.items() if value is not None},
         **{name: value for name, value in machine().items() if name != "gpu"},
     }
     if as_json:
@@ -120,11 +121,33 @@ def _served(names: Sequence[str], threads: int) -> list[Predictor]:
     return made
 
 
-def _checkpoints(paths: Sequence[Path], device: str, use: dict[str, float | int | None]) -> list[Predictor]:
+def _checkpoints(
+    paths: Sequence[Path], device: str, proposals: Sequence[int | None], objectness: float | None
+) -> list[Predictor]:
+    """The checkpoints' detectors; one with regions once for each count of them that is asked for."""
+    from dotstream.errors import Misconfigured
     from triton_models.detectors.checkpoints import read_checkpoint
     from triton_models.detectors.predict import TorchPredictor
+    from triton_models.detectors.spec import has_regions
 
-    return [TorchPredictor(read_checkpoint(path), device=device, options=use) for path in paths]
+    read = [read_checkpoint(path) for path in paths]
+    regional = [has_regions(one.spec.architecture) for one in read]
+    if not any(regional) and (objectness is not None or any(count is not None for count in proposals)):
+        raise Misconfigured("--proposals and --objectness are of Faster R-CNN's checkpoints, and none is given")
+    uses = [{"proposals": count, "objectness": objectness} for count in proposals]
+    return [
+        TorchPredictor(one, device=device, options=use)
+        for one, has in zip(read, regional, strict=True)
+        for use in (uses if has else [{}])
+    ]
+
+
+def _require_names(predictors: Sequence[Predictor]) -> None:
+    from dotstream.errors import Misconfigured
+
+    names = [one.name for one in predictors]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Misconfigured(f"two detectors would be called {', '.join(twice)}: give their runs folders of other names")
 
 
 def _measure(

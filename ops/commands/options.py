@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")]
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TABLE.OPTION=VALUE", help="Over the recipe's; may be given again."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")]
+
 _given: dict[str, Any] = {"config": None, "data": None, "debug": False}
 
 

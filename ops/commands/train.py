@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.commands.embedder import train_embedder
-from ops.commands.options import counted, say, settings_of
+from ops.commands.options import Changes, Resume, counted, say, settings_of
 from ops.commands.related import train_related
 
 REACH_PICTURES = 1_000
@@ -27,24 +27,21 @@ app.command("embedder")(train_embedder)
 @app.command()
 def detector(
     recipe: Annotated[Path, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")],
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="Over the file; may be given again."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
+    change: Changes = None,
+    resume: Resume = False,
 ) -> None:
     """Train a detector; prints the path of its last checkpoint."""
-    from ops.training import built, opened, read_training
-    from triton_models.detectors.dataset import summary
+    from ops.training import DetectorTraining, built, opened, read_recipe
+    from triton_models.data.problems import summary
     from triton_models.detectors.reach import anchors_of, within_reach
     from triton_models.detectors.train import train
 
-    config = read_training(recipe, change or ())
+    config = read_recipe(DetectorTraining, recipe, change or ())
     data = opened(config, say)
     say(f"data: {data.name}, {counted(len(data.samples), 'picture')}, {counted(data.objects, 'object')}")
     if data.problems:
         say(f"left out: {summary(data.problems)}; listed in {config.run.folder}/problems.jsonl")
-    model, origin, settings = built(config, data.labels.names, settings_of().settings.cache_folder, say)
+    model, origin = built(config, data.labels.names, settings_of().settings.cache_folder, say)
     say(f"detector: {model.spec.architecture} at {model.spec.size} pixels, {len(data.labels.names)} classes")
     say(f"weights: {origin.text}")
     anchors = anchors_of(model)
@@ -55,4 +52,4 @@ def detector(
             f"an anchor overlaps {reach.recall.value:.1%} ({low:.1%} to {high:.1%}) of {reach.objects} objects by "
             f"{model.spec.match_iou:g}; each of the others has its best anchor alone to learn from"
         )
-    print(train(model, origin, data, settings, config.run.folder, resume=resume, progress=say))
+    print(train(model, origin, data, config.training, config.run.folder, resume=resume, progress=say))

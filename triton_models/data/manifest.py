@@ -113,7 +113,7 @@ def _row(manifest: Path, number: int, line: bytes) -> Labelled | Problem:
     if len(set(labels)) != 1:
         return Problem(str(path), "conflicting_labels" if labels else "no_label", ", ".join(sorted(set(labels))))
     if not path.is_file():
-        return Problem(str(path), "missing_picture", f"named in {where}")
+        return Problem(str(path), "picture_missing", f"named in {where}")
     return Labelled(
         path=path,
         label=labels[0],

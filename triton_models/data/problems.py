@@ -1,14 +1,14 @@
 """What was wrong in a data set: every unusable picture, label or box with its path and reason; the rest goes on.
 
-A list of problems is part of every data set's result, written beside it as `problems.jsonl`, so that a person can mend
-or drop the files. Nothing is skipped without an entry here.
+A list of problems is part of every data set's result, written beside it or into the run's folder as `problems.jsonl`,
+so that a person can mend or drop the files. Nothing is skipped without an entry here.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,8 +22,9 @@ class Problem:
     """One thing that was left out.
 
     Attributes:
-        path: the file, or the model of a library, that it concerns.
-        reason: a slug in snake_case, by which problems are counted.
+        path: the picture, label file, row of a manifest (`FILE:LINE`) or model of a library that it concerns.
+        reason: a slug in snake_case, by which problems are counted, such as picture_missing, label_corrupt,
+            outside_box, or one of the decoder's picture_* reasons.
         detail: what was found, for a person.
     """
 
@@ -38,6 +39,11 @@ def write_problems(folder: Path, problems: Iterable[Problem]) -> None:
     write_whole(folder / PROBLEMS_FILE, "".join(lines).encode())
 
 
-def counted(problems: Sequence[Problem]) -> dict[str, int]:
+def counted(problems: Iterable[Problem]) -> dict[str, int]:
     """Reason -> how often, the most frequent first."""
     return dict(Counter(problem.reason for problem in problems).most_common())
+
+
+def summary(problems: Iterable[Problem]) -> str:
+    """Reasons and how often, for one line."""
+    return ", ".join(f"{reason} {count}" for reason, count in counted(problems).items()) or "no problem"

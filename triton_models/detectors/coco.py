@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dotstream.errors import Misconfigured
-from triton_models.detectors.dataset import DetectionData, Labelling, Problem, Sample
+from triton_models.data.problems import Problem
+from triton_models.detectors.dataset import DetectionData, Labelling, Sample
 from triton_models.detectors.labels import OTHER, LabelMap
 
 
@@ -40,7 +41,7 @@ def read_coco(path: Path, *, pictures: Path | None = None, labels: LabelMap | No
             by_image[row["image_id"]].append(row)
         else:
             problems.append(
-                Problem(path, "picture_missing", f"annotation {row.get('id')} names no picture of the file")
+                Problem(str(path), "picture_missing", f"annotation {row.get('id')} names no picture of the file")
             )
     reader = _Reader(path, names, pictures or _pictures_folder(path, document["images"]), known)
     samples: list[Sample] = []
@@ -95,7 +96,7 @@ class _Reader:
             picture = self.folder / str(image["file_name"])
             width, height = int(image["width"]), int(image["height"])
         except (KeyError, TypeError, ValueError) as error:
-            return None, [Problem(self.path, "label_corrupt", f"image {image.get('id')}: {error!r}")]
+            return None, [Problem(str(self.path), "label_corrupt", f"image {image.get('id')}: {error!r}")]
         labelling = Labelling(picture, self.labels)
         for row in rows:
             try:

@@ -1,14 +1,13 @@
 """Labelled pictures for detectors, whatever format they came in, and what was wrong with them.
 
 Readers (coco.py, voc.py) turn a format into samples. A picture or label that is missing, corrupt or senseless is a
-`Problem` with its path and reason: it is listed and counted, and the rest goes on.
+`Problem` with its path and reason (triton_models/data/problems.py): it is listed and counted, and the rest goes on.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,28 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dotstream.errors import Misconfigured, Poison
+from triton_models.data.problems import Problem, summary
 from triton_models.detectors.labels import LabelMap
 from triton_models.pictures import decode
 from triton_models.pixels import Pixels
 
 Progress = Callable[[str], None]
 _DECODERS = 2
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that could not be used.
-
-    Attributes:
-        path: the picture or label file.
-        reason: a slug: picture_missing, label_missing, label_corrupt, unknown_class, empty_box, outside_box, cut_box,
-            bad_box, wrong_size, or one of the decoder's picture_* reasons.
-        detail: for a person.
-    """
-
-    path: Path
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -84,10 +68,6 @@ class DetectionData:
     samples: tuple[Sample, ...]
     problems: tuple[Problem, ...]
 
-    def counts(self) -> dict[str, int]:
-        """Problems by reason."""
-        return dict(sorted(Counter(problem.reason for problem in self.problems).items()))
-
     @property
     def objects(self) -> int:
         return sum(len(sample.labels) for sample in self.samples)
@@ -129,7 +109,7 @@ class Labelling:
         self._rows.append(((left, top, right, bottom), self.labels.names.index(meant), crowd))
 
     def report(self, reason: str, detail: str) -> None:
-        self.problems.append(Problem(self.source, reason, detail))
+        self.problems.append(Problem(str(self.source), reason, detail))
 
     def sample(self, key: str, path: Path, width: int, height: int) -> Sample:
         boxes = np.asarray([row[0] for row in self._rows], np.float32).reshape(-1, 4)
@@ -160,22 +140,16 @@ def checked(data: DetectionData, progress: Progress = lambda _: None) -> Detecti
     return replace(data, samples=tuple(good), problems=tuple(problems))
 
 
-def summary(problems: Iterable[Problem]) -> str:
-    """Reasons and how often, for one line."""
-    counts = Counter(problem.reason for problem in problems)
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items())) or "no problem"
-
-
 def _fault(sample: Sample) -> Problem | None:
     try:
         height, width = sample.pixels().shape[:2]
     except FileNotFoundError:
-        return Problem(sample.path, "picture_missing", "no such file")
+        return Problem(str(sample.path), "picture_missing", "no such file")
     except OSError as error:
-        return Problem(sample.path, "picture_unreadable", error.strerror or str(error))
+        return Problem(str(sample.path), "picture_unreadable", error.strerror or str(error))
     except Poison as error:
-        return Problem(sample.path, error.reason, error.detail)
+        return Problem(str(sample.path), error.reason, error.detail)
     if (width, height) != (sample.width, sample.height):
         said = f"{width} x {height}, its labels say {sample.width} x {sample.height}"
-        return Problem(sample.path, "wrong_size", said)
+        return Problem(str(sample.path), "wrong_size", said)
     return None

@@ -20,6 +20,7 @@ from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer
 from triton_models.detectors.reach import anchors_of
+from triton_models.detectors.spec import has_regions
 from triton_models.pixels import resize
 from triton_models.training.loop import device_of
 
@@ -58,6 +59,8 @@ class TorchPredictor:
         self._detector = checkpoint.detector(**(options or {})).to(self.device)
         spec = self._detector.spec
         self.name = f"{checkpoint.path.parent.name}/{checkpoint.path.stem}"
+        if has_regions(spec.architecture):
+            self.name += f", {spec.proposals} regions" + (f" of {spec.objectness:g}" if spec.objectness else "")
         self.weights = (
             f"{spec.architecture}, {checkpoint.step} steps on {checkpoint.data} from {checkpoint.origin.text}"
         )

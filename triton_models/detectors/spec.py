@@ -7,7 +7,7 @@ and use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -24,6 +24,18 @@ DEFAULT_SIZE: Mapping[str, int] = {
     "faster_rcnn_vgg16": 512,
     "faster_rcnn_resnet101": 512,
 }
+
+_SSD = ("ssd_mobilenet_v2", "ssd_vgg16")
+_REGIONS = ("faster_rcnn_vgg16", "faster_rcnn_resnet101")
+_OF: Mapping[str, tuple[str, ...]] = {
+    "extra_stride": ("ssd_vgg16",),
+    "match_iou": _SSD,
+    "sampling": _SSD,
+    "hard_examples": _SSD,
+    "proposals": _REGIONS,
+    "objectness": _REGIONS,
+}
+"""Option -> the architectures that it means something to; the others mean something to all."""
 
 
 class WrongCheckpoint(Misconfigured):
@@ -92,8 +104,30 @@ class DetectorSpec:
         return {**asdict(self), "labels": list(self.labels)}
 
     def with_options(self, **options: Any) -> DetectorSpec:
-        """The same network with other options; None keeps what there is."""
-        return replace(self, **{name: value for name, value in options.items() if value is not None})
+        """The same network with other options; None keeps what there is.
+
+        Raises:
+            Misconfigured: an option that means nothing to the architecture, or a value that does not fit.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        require_meaning(self.architecture, given)
+        return replace(self, **given)
+
+
+def has_regions(architecture: str) -> bool:
+    """Whether it proposes regions first: Faster R-CNN."""
+    return architecture in _REGIONS
+
+
+def require_meaning(architecture: str, options: Iterable[str]) -> None:
+    """Options that a person gave must do something.
+
+    Raises:
+        Misconfigured: one means nothing to the architecture.
+    """
+    for name in options:
+        if architecture not in _OF.get(name, (architecture,)):
+            raise Misconfigured(f"{name} means nothing to {architecture}: it is an option of {', '.join(_OF[name])}")
 
 
 def spec_of(values: Mapping[str, Any]) -> DetectorSpec:

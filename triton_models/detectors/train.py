@@ -5,7 +5,6 @@ The run's folder also gets `problems.jsonl`: what of the data could not be used.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +14,12 @@ import torch
 from torch import Tensor
 
 from dotstream.errors import Misconfigured
-from triton_models.data.problems import PROBLEMS_FILE
+from triton_models.data.problems import write_problems
 from triton_models.detectors.base_weights import Provenance
 from triton_models.detectors.batches import Batch, Draws, batches
 from triton_models.detectors.checkpoints import FORMAT, checkpoint_of
 from triton_models.detectors.dataset import DetectionData
 from triton_models.detectors.detector import Detector
-from triton_models.files import write_whole
 from triton_models.training.loop import Run
 from triton_models.training.records import checkpoints_in
 from triton_models.training.settings import TrainSettings
@@ -96,8 +94,7 @@ def train(
         restore=lambda path, state: checkpoint_of(path, state).fill(detector),
     )
     if not checkpoints_in(folder):
-        lines = [json.dumps({**asdict(one), "path": str(one.path)}) + "\n" for one in data.problems]
-        write_whole(folder / PROBLEMS_FILE, "".join(lines).encode())
+        write_problems(folder, data.problems)
     return run.go(resume=resume, say=progress)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from dotstream.errors import Misconfigured
-from triton_models.detectors.dataset import DetectionData, Labelling, Problem, Sample
+from triton_models.data.problems import Problem
+from triton_models.detectors.dataset import DetectionData, Labelling, Sample
 from triton_models.detectors.labels import LabelMap, plain_label_map
 
 _MOST_BYTES = 4_000_000
@@ -56,12 +57,12 @@ def _tree(path: Path) -> ElementTree.Element | Problem:
     try:
         data = path.read_bytes()
         if len(data) > _MOST_BYTES or b"<!ENTITY" in data:
-            return Problem(path, "label_corrupt", "too large for a label file, or it declares entities")
+            return Problem(str(path), "label_corrupt", "too large for a label file, or it declares entities")
         return ElementTree.fromstring(data)  # noqa: S314 - entities were refused above
     except FileNotFoundError:
-        return Problem(path, "label_missing", "no such file")
+        return Problem(str(path), "label_missing", "no such file")
     except (OSError, ElementTree.ParseError) as error:
-        return Problem(path, "label_corrupt", str(error))
+        return Problem(str(path), "label_corrupt", str(error))
 
 
 def _sample(folder: Path, key: str, tree: ElementTree.Element, labels: LabelMap) -> tuple[Sample | None, list[Problem]]:
@@ -70,7 +71,7 @@ def _sample(folder: Path, key: str, tree: ElementTree.Element, labels: LabelMap)
     try:
         width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
     except ValueError as error:
-        return None, [Problem(source, "label_corrupt", f"its size: {error}")]
+        return None, [Problem(str(source), "label_corrupt", f"its size: {error}")]
     labelling = Labelling(source, labels)
     for one in tree.iter("object"):
         try:

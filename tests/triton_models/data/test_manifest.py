@@ -32,7 +32,7 @@ def test_bad_rows_and_missing_pictures_are_listed(tmp_path: Path) -> None:
         ("chair", "c1", "test", True),
         ("chair", str(tmp_path / "a.jpg"), "", False),
     ]
-    assert counted(problems) == {"bad_row": 7, "conflicting_labels": 1, "no_label": 1, "missing_picture": 1}
+    assert counted(problems) == {"bad_row": 7, "conflicting_labels": 1, "no_label": 1, "picture_missing": 1}
     assert all(problem.path for problem in problems)
     write_problems(tmp_path, problems)
     assert len((tmp_path / "problems.jsonl").read_text().splitlines()) == 10

@@ -201,3 +201,10 @@ def test_wrong_options_are_named(values: dict[str, object], said: str) -> None:
         spec_of({"architecture": "ssd_vgg16", "labels": LABELS, **values})
     with pytest.raises(Misconfigured, match="begins with packaged or random"):
         build(spec("ssd_mobilenet_v2"), "torchvision", seed=0)
+
+
+def test_options_that_mean_nothing_to_an_architecture_are_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"proposals means nothing to ssd_vgg16.*faster_rcnn_vgg16"):
+        spec("ssd_vgg16").with_options(proposals=100)
+    assert spec("ssd_vgg16").with_options(proposals=None, nms_iou=0.4).nms_iou == 0.4
+    assert spec("faster_rcnn_vgg16").with_options(proposals=100).proposals == 100

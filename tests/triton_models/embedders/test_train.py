@@ -106,4 +106,4 @@ def test_the_command_reads_a_recipe_and_refuses_unknown_settings(data: Path, tmp
     assert "RANDOM, untrained" in run.stderr
     recipe.write_text(text + "lr = 3\n")
     refused = CliRunner().invoke(app, words).exception
-    assert isinstance(refused, Misconfigured) and "no setting lr" in str(refused)
+    assert isinstance(refused, Misconfigured) and "training.lr" in str(refused)

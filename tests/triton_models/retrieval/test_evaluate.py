@@ -19,6 +19,7 @@ from triton_models.embedders.codes import pack, statistics
 from triton_models.fetch import Weights
 from triton_models.retrieval.evaluate import Evaluation, evaluate
 from triton_models.retrieval.features import Asked
+from triton_models.retrieval.plots import NoiseSeparation
 from triton_models.retrieval.protocol import Protocol
 
 
@@ -125,7 +126,7 @@ def test_thresholds_from_the_evaluated_pictures_themselves_are_told(data: Path, 
     assert said == {"pixels=default": "the gallery itself (26 pictures)"}
 
 
-def test_the_table_marks_random_weights_and_layers_unfit_for_codes(
+def test_the_table_tells_random_weights_layers_unfit_for_codes_and_noise(
     evaluation: Evaluation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -134,7 +135,9 @@ def test_the_table_marks_random_weights_and_layers_unfit_for_codes(
     shown = replace(
         evaluation, extracted=untrained, bits={**evaluation.bits, ("efficientnet_lite0", "default", "sign"): collapsed}
     )
-    report(shown, Path("shades"), "test", {}, 0, 0).show(as_json=False)
+    noise = {"efficientnet_lite0": NoiseSeparation(raw=0.65, binary=0.96)}
+    report(shown, Path("shades"), "test", noise, 0, 0).show(as_json=False)
     printed = capsys.readouterr().out
     assert "RANDOM WEIGHTS" in printed and "WARNING: unfit for codes" in printed and "100.00% of bits set" in printed
+    assert "told apart in 0.65 of pairs by raw features, in 0.96 by codes" in printed
     assert "efficientnet_lite0" in printed and "P@10" in printed and "sign Hamming minus raw L2" in printed
