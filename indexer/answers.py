@@ -8,18 +8,19 @@ searched for again, so that the k nearest that still stand are answered.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from indexer import arguments
 from indexer.asks import Ask, Places, Scope, Terms, Wanted
 from indexer.catalogue import Catalogue
 from indexer.crew import Crew
 from indexer.entries import Entry, Row
-from indexer.errors import Damaged, NotInView, SearchTimeout
+from indexer.errors import BadArgument, Damaged, NotInView, SearchTimeout
 from indexer.names import BOARD, CATEGORY, LABEL
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Candidates, nearest
@@ -27,6 +28,8 @@ from indexer.segments import LIVE, Segment
 from indexer.view import View
 
 MAX_K = 10_000
+_SCOPES = frozenset(get_args(Scope))
+_NONE: frozenset[Any] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +45,52 @@ class Query:
         label: only objects with this label.
         category: only pins whose top category this is.
         buyable: only pins that are, or are not, buyable.
-        limit_s: time limit in seconds; None for none. The smallest of a batch holds for all of it.
+        limit_s: time limit in seconds, above 0; None for none. The smallest of a batch holds for all of it.
         within: the largest distance wanted, in bits; None: any.
         only_pins: the only pins that may be found; None: any.
         board: only pins of this board.
+
+    Raises:
+        BadArgument: one of them cannot be taken. The code's width is looked at when the index is asked.
     """
 
     code: bytes
     k: int
     scope: Scope = "all"
-    exclude_pins: frozenset[str] = frozenset()
-    exclude_sha256: frozenset[bytes] = frozenset()
+    exclude_pins: Collection[str] = _NONE
+    exclude_sha256: Collection[bytes] = _NONE
     label: str | None = None
     category: str | None = None
     buyable: bool | None = None
     limit_s: float | None = None
     within: int | None = None
-    only_pins: frozenset[str] | None = None
+    only_pins: Collection[str] | None = None
     board: str | None = None
+
+    def __post_init__(self) -> None:
+        arguments.code("code", self.code)
+        if not isinstance(self.scope, str) or self.scope not in _SCOPES:
+            raise arguments.refused("scope", self.scope, 'one of "all", "objects" and "images"')
+        self._put("k", arguments.whole("k", self.k, 1, MAX_K))
+        if self.exclude_pins is not _NONE:
+            self._put("exclude_pins", frozenset(arguments.texts("exclude_pins", self.exclude_pins)))
+        if self.exclude_sha256 is not _NONE:
+            self._put("exclude_sha256", arguments.sha256s("exclude_sha256", self.exclude_sha256))
+        if self.only_pins is not None:
+            self._put("only_pins", frozenset(arguments.texts("only_pins", self.only_pins)))
+        if self.within is not None:
+            self._put("within", arguments.whole("within", self.within, 0))
+        if self.limit_s is not None:
+            self._put("limit_s", arguments.seconds("limit_s", self.limit_s))
+        if self.buyable is not None:
+            self._put("buyable", arguments.flag("buyable", self.buyable))
+        for name in ("label", "category", "board"):
+            value = getattr(self, name)
+            if value is not None:
+                arguments.text(name, value)
+
+    def _put(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +196,7 @@ def answer(
 
     Args:
         sources: one per partition, at the versions to search.
-        queries: checked here.
+        queries: all of the index's width, which is checked here.
         bits: width of the index's codes.
         elapsed: seconds since the queries came in.
         settle: what to do about slots that died since: True searches past them; False leaves it to the caller.
@@ -176,7 +207,7 @@ def answer(
         One result for each query, in their order.
 
     Raises:
-        ValueError: a code's width, k or the largest distance is wrong.
+        BadArgument: a code's width is wrong.
         SearchTimeout: the smallest `limit_s` passed.
         Changed: slots died since, and `settle` is False.
     """
@@ -209,11 +240,8 @@ def answer(
 
 def _check(query: Query, bits: int) -> None:
     if len(query.code) * 8 != bits:
-        raise ValueError(f"the query has {len(query.code) * 8} bits; the index has {bits}")
-    if not 1 <= query.k <= MAX_K:
-        raise ValueError(f"k is {query.k}; 1 to {MAX_K} are allowed")
-    if query.within is not None and query.within < 0:
-        raise ValueError(f"the largest distance is {query.within}; 0 and more are allowed")
+        found = len(query.code)
+        raise BadArgument(f"the code has {found * 8} bits, {found} bytes; the index has {bits}: pass {bits // 8} bytes")
 
 
 def _opened(number: int, query: Query, sources: Sequence[Source], *, settle: bool) -> _Open:

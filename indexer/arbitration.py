@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from indexer import arguments
 from indexer.entries import Row
+from indexer.errors import BadArgument
 from indexer.records import Order, check, encode, order_of
 from indexer.records_pb2 import DetectedObject, ObjectRecord
 
@@ -134,6 +136,22 @@ def arbitrate(
     return outcomes, counts
 
 
+def check_logged(batch: Sequence[Logged]) -> None:
+    """Looks at what a caller hands over as a batch.
+
+    Raises:
+        BadArgument: it is no list of `Logged`, or a field of one is of another type.
+    """
+    arguments.all_of("batch", batch, Logged)
+    for one in batch:
+        if type(one.offset) is not int:
+            raise arguments.refused("an offset", one.offset, "an int")
+        if type(one.key) is not bytes:
+            raise arguments.refused(f"the key at offset {one.offset}", one.key, "bytes, the pin_id in UTF-8")
+        if one.record is not None and not isinstance(one.record, ObjectRecord):
+            raise arguments.refused(f"the record at offset {one.offset}", one.record, "an ObjectRecord, or None")
+
+
 def read_batch(
     batch: Sequence[Logged], applied: int, generation: str, bits: int
 ) -> list[tuple[str, Logged, Winner | None]]:
@@ -150,14 +168,14 @@ def read_batch(
         (pin_id, what was logged, what may win; None for a null).
 
     Raises:
-        ValueError: the offsets do not ascend from behind `applied`.
+        BadArgument: the offsets do not ascend from behind `applied`.
         Poison: a record of another pin, generation or code width.
     """
     found: list[tuple[str, Logged, Winner | None]] = []
     last, width = applied, bits // 8
     for logged in batch:
         if logged.offset <= last:
-            raise ValueError(f"offset {logged.offset} comes behind {last}")
+            raise BadArgument(f"offset {logged.offset} comes behind {last}; pass a batch in ascending order")
         last = logged.offset
         record = logged.record
         pin_id = logged.key.decode()

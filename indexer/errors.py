@@ -7,6 +7,7 @@
     ├── SearchTimeout   a query ran into its limit
     └── NotInView       a pin changed since the version at hand; a newer version has it
     Fatal
+    ├── BadArgument     a call was made with what it cannot take; a ValueError too
     ├── NeedsRebuild    the state belongs to another log: replay into a new folder
     ├── Superseded      another writer's folder took this one's place
     ├── Damaged         a checksum or an invariant of a file does not hold; nothing was deleted
@@ -39,6 +40,10 @@ class SearchTimeout(Retryable):
 
 class NotInView(Retryable):
     """A row names a segment that the version at hand does not have."""
+
+
+class BadArgument(Fatal, ValueError):
+    """An argument is of the wrong type, width or range; the message says what to pass. Nothing was done."""
 
 
 class NeedsRebuild(Fatal):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from indexer.arguments import refused
+
 FIRST = "g1"
 MAX_LENGTH = 40
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -15,8 +17,8 @@ def check_name(name: str) -> str:
     It stands in topic names, folder names and group ids, so it holds neither dots nor separators.
 
     Raises:
-        ValueError: it may not.
+        BadArgument: it may not.
     """
-    if len(name) > MAX_LENGTH or not _NAME.fullmatch(name):
-        raise ValueError(f"a generation's name has 1 to {MAX_LENGTH} of a-z, 0-9 and -, {name!r} does not")
+    if not isinstance(name, str) or len(name) > MAX_LENGTH or not _NAME.fullmatch(name):
+        raise refused("a generation's name", name, f"1 to {MAX_LENGTH} of a-z, 0-9 and -, the first no -")
     return name

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotstream.clock import Clock
+from indexer.arguments import refused
 from indexer.errors import LockHeld
 from indexer.folder import Lock
 from indexer.pages import MAX_PAYLOAD, PageFile
@@ -87,12 +88,12 @@ class LeaseFile:
 
     Raises:
         LockHeld: a living reader has this name.
-        ValueError: the name is no file name.
+        BadArgument: the name is no file name.
     """
 
     def __init__(self, generation: Path, name: str, clock: Clock) -> None:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"a reader's name has 1 to 100 letters, digits, dots, dashes: {name!r} does not")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise refused("a reader's name", name, "1 to 100 letters, digits, dots, dashes, a letter or digit first")
         folder = generation / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = Lock(folder / f"{name}{_LOCK}")

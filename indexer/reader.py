@@ -8,14 +8,14 @@ because a takedown no longer waits for it. Partitions that have no folder yet ar
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from dotstream.clock import Clock
-from indexer import words
+from indexer import arguments, words
 from indexer.answers import (
     Changed,
     Find,
@@ -99,6 +99,7 @@ class IndexReader:
 
     Raises:
         LockHeld: a living reader has this name.
+        BadArgument: an argument cannot be taken; so says every method of one of its own.
     """
 
     def __init__(
@@ -113,12 +114,11 @@ class IndexReader:
         faster: Faster | None = None,
         find: Find = nearest,
     ) -> None:
-        if not 1 <= partitions <= MAX_PARTITIONS:
-            raise ValueError(f"{partitions} partitions; a reader follows 1 to {MAX_PARTITIONS}")
-        self._folder = folder
+        self._folder = arguments.folder("folder", folder)
+        partitions = arguments.whole("partitions", partitions, 1, MAX_PARTITIONS)
         self._clock = clock
-        self._lease_s = lease_s
-        self._crew = Crew(threads)
+        self._lease_s = arguments.seconds("lease_s", lease_s)
+        self._crew = Crew(arguments.whole("threads", threads, 1))
         self._faster = faster
         self._find = find
         with disk():
@@ -223,14 +223,14 @@ class IndexReader:
         k: int,
         *,
         scope: Scope = "all",
-        exclude_pins: frozenset[str] = frozenset(),
-        exclude_sha256: frozenset[bytes] = frozenset(),
+        exclude_pins: Collection[str] = frozenset(),
+        exclude_sha256: Collection[bytes] = frozenset(),
         label: str | None = None,
         category: str | None = None,
         buyable: bool | None = None,
         limit_s: float | None = None,
         within: int | None = None,
-        only_pins: frozenset[str] | None = None,
+        only_pins: Collection[str] | None = None,
         board: str | None = None,
     ) -> SearchResult:
         """The exact k nearest codes; the arguments are those of `indexer.answers.Query`.
@@ -240,7 +240,7 @@ class IndexReader:
         Raises:
             LeaseExpired: refresh first.
             SearchTimeout: `limit_s` passed.
-            ValueError: the code's width or k is wrong.
+            BadArgument: an argument cannot be taken.
         """
         query = Query(
             code,
@@ -263,6 +263,7 @@ class IndexReader:
 
         Raises: as `search` does.
         """
+        arguments.all_of("queries", queries, Query)
         started = self._clock.monotonic()
         for _ in range(_TRIES):
             try:
@@ -293,12 +294,13 @@ class IndexReader:
         Raises:
             LeaseExpired: refresh first.
         """
-        number = partition_of(pin_id.encode(), len(self._followers))
+        number = partition_of(arguments.text("pin_id", pin_id).encode(), len(self._followers))
         return self._settled(lambda version: _pin(version, number, pin_id))
 
     def pins(self, pin_ids: Sequence[str]) -> list[Entry | None]:
         """The winning records of many pins, in their order, each as `pin` gives it; quicker than one by one."""
-        return self._settled(lambda version: _pins(version, len(self._followers), pin_ids))
+        wanted = arguments.texts("pin_ids", pin_ids)
+        return self._settled(lambda version: _pins(version, len(self._followers), wanted))
 
     def _settled(self, ask: Callable[[Version], Answer]) -> Answer:
         """Asks, again at a newer version while rows turn out to be newer than the version at hand."""
@@ -313,6 +315,7 @@ class IndexReader:
 
     def pins_with(self, image_sha256: bytes) -> list[str]:
         """The live pins whose picture has this sha256, ascending."""
+        arguments.sha256("image_sha256", image_sha256)
         with self._asking() as version:
             return sorted(pin_id for one in version for pin_id in one.catalogue.pins_with(image_sha256))
 
@@ -323,11 +326,16 @@ class IndexReader:
             n: at most so many.
             before: (recorded_at, pin_id) of the last one seen; only those behind it.
         """
-        stop = None if before is None else I64.pack(before[0]) + before[1].encode()
+        n = arguments.whole("n", n, 0)
+        stop = None
+        if before is not None:
+            recorded_at, pin_id = arguments.place("before", before)
+            stop = I64.pack(recorded_at) + pin_id.encode()
         return self._settled(lambda version: _newest(version, n, stop))
 
     def document_frequency(self, annotations: Sequence[str]) -> tuple[int, Mapping[str, int]]:
         """(live pins with annotations, annotation -> how many of them carry it)."""
+        annotations = arguments.texts("annotations", annotations)
         keys = [annotation.encode() for annotation in annotations]
         with self._asking() as version:
             return merge_frequencies(
@@ -342,7 +350,9 @@ class IndexReader:
             query: word -> weight, words as `indexer.words.words_of` writes them; the formula stands there too.
             n: at most so many.
         """
-        return self._settled(lambda version: _about(version, query, n, len(self._followers)))
+        wanted = arguments.weights("query", query)
+        n = arguments.whole("n", n, 0)
+        return self._settled(lambda version: _about(version, wanted, n, len(self._followers)))
 
     def size(self) -> IndexSize:
         """What the index holds."""
@@ -362,6 +372,7 @@ class IndexReader:
         True when each pin's delete is in the catalogue, the writer's durable offset has passed it, and every leased
         reader answers from behind it. Refreshes first. A pin that the index never heard of is not taken down.
         """
+        pin_ids = arguments.texts("pin_ids", pin_ids)
         self.refresh()
         wanted: dict[int, tuple[bytes, int]] = {}
         with self._asking() as version:

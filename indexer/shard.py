@@ -29,8 +29,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dotstream.clock import Clock
-from indexer import folder, recovery
-from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, read_batch
+from indexer import arguments, folder, recovery
+from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, check_logged, read_batch
 from indexer.background import Background
 from indexer.commit_page import State
 from indexer.database import I64, U64
@@ -74,7 +74,7 @@ class Applied:
 class Shard(ShardUpkeep):
     """The writer of one partition. One thread applies; queries may come from others meanwhile.
 
-    After any error but `Poison` and `ValueError` the shard takes no further batch: close it and open it again.
+    After any error but `Poison` and `BadArgument` the shard takes no further batch: close it and open it again.
     """
 
     def __init__(self, opened: recovery.Opened, *, clock: Clock, null_retention_ms: int, at: Steps) -> None:
@@ -139,14 +139,18 @@ class Shard(ShardUpkeep):
             at: called around each durable step with its name; crash tests raise from it.
 
         Raises:
+            BadArgument: an argument cannot be taken.
             LockHeld: another process holds the folder still.
             NeedsRebuild: it reflects another topic, or was away for too long; open it with `rebuild`.
             ForeignFormat, Damaged: it cannot be used; nothing was changed.
             DiskFull, Retryable: the disk refuses for now.
         """
-        if bits <= 0 or bits % 8 or segment_slots <= 0 or segment_slots % 8:
-            raise ValueError(f"bits ({bits}) and segment_slots ({segment_slots}) are positive multiples of 8")
+        arguments.folder("folder", folder)
         check_name(generation)
+        partition = arguments.whole("partition", partition, 0)
+        bits, segment_slots = arguments.eights("bits", bits), arguments.eights("segment_slots", segment_slots)
+        lock_limit_s = arguments.seconds("lock_limit_s", lock_limit_s, zero=True)
+        null_retention_ms = arguments.whole("null_retention_ms", null_retention_ms, 0)
         wanted = Identity(generation, partition, topic_id, feature, bits, segment_slots, secrets.token_hex(16))
         with disk():
             opened = open_shard(
@@ -175,11 +179,12 @@ class Shard(ShardUpkeep):
             batch: ascending by offset, decoded by `indexer.records.decode`.
 
         Raises:
-            ValueError: the offsets do not ascend.
+            BadArgument: it is no list of `Logged`, or its offsets do not ascend.
             Poison: a record does not belong here; nothing was applied.
             Superseded: another writer's folder was put in place.
             DiskFull, Retryable, Damaged: open the shard again.
         """
+        check_logged(batch)
         with self._mutex, disk():
             self._check_usable()
             fresh = [logged for logged in batch if logged.offset > self._state.applied]

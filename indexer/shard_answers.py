@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from dotstream.clock import Clock
 from dotstream.errors import Retryable
+from indexer import arguments
 from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
@@ -138,7 +139,7 @@ class ShardAnswers:
         """The exact k nearest at the newest version; see `indexer.answers.Query`.
 
         Raises:
-            ValueError: the query's width, k or largest distance is wrong.
+            BadArgument: it is no query, or of another width.
             SearchTimeout: its limit passed.
             Superseded: another writer's folder was put in place.
         """
@@ -146,6 +147,7 @@ class ShardAnswers:
 
     def search_many(self, queries: Sequence[Query], crew: Crew = ALONE) -> list[SearchResult]:
         """Answers many queries from one version; raises as `search` does."""
+        arguments.all_of("queries", queries, Query)
         self._check_usable_for_queries()
         started = self._clock.monotonic()
         for tried in range(_TRIES + 1):
@@ -165,15 +167,16 @@ class ShardAnswers:
 
     def pin(self, pin_id: str) -> Entry | None:
         """The pin's winning record, deletes included; None when the shard never heard of it."""
-        row = self._catalogue.rows([pin_id])[0]
+        row = self._catalogue.rows([arguments.text("pin_id", pin_id)])[0]
         return None if row is None else read_entry(row, self._view)
 
     def pins_with(self, image_sha256: bytes) -> list[str]:
         """The live pins whose picture has this sha256."""
-        return self._catalogue.pins_with(image_sha256)
+        return self._catalogue.pins_with(arguments.sha256("image_sha256", image_sha256))
 
     def document_frequency(self, annotations: Sequence[str]) -> tuple[int, dict[str, int]]:
         """(live pins with annotations, annotation -> how many of them carry it)."""
+        annotations = arguments.texts("annotations", annotations)
         numbers = self._catalogue.numbers("df", [annotation.encode() for annotation in annotations])
         return self._state.documents, dict(zip(annotations, numbers, strict=True))
 

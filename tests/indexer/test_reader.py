@@ -77,6 +77,14 @@ def index(tmp_path: Path) -> Iterator[Index]:
     made.close()
 
 
+class Slow(ManualClock):
+    """A millisecond passes with each look at it."""
+
+    def monotonic(self) -> float:
+        self.sleep(0.001)
+        return super().monotonic()
+
+
 def answers(reader: IndexReader, query: bytes, k: int = 10) -> list[tuple[int, str, int | None]]:
     return [(hit.distance, hit.pin_id, hit.object_index) for hit in reader.search(query, k).hits]
 
@@ -226,8 +234,10 @@ def test_filters_and_limits_reach_the_search(index: Index) -> None:
     assert all(hit.object_index is not None for hit in reader.search(query, 9, scope="objects").hits)
     with pytest.raises(ValueError, match="the index has"):
         reader.search(query * 2, 9)
+    slow = index.reader("slow", Slow())
+    slow.refresh()
     with pytest.raises(SearchTimeout):
-        reader.search(query, 9, limit_s=-1.0)
+        slow.search(query, 9, limit_s=0.0015)
 
 
 # Leases.

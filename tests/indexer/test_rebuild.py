@@ -157,19 +157,6 @@ def test_a_pointer_that_names_nothing_is_damaged(tmp_path: Path, content: bytes)
     assert json.loads(json.dumps(sorted(path.name for path in kept.iterdir())))  # nothing was cleared away
 
 
-def test_arguments_are_checked(tmp_path: Path) -> None:
-    for wrong in (
-        {"bits": 12},
-        {"bits": 0},
-        {"segment_slots": 7},
-        {"segment_slots": 0},
-        {"generation": "Upper"},
-        {"generation": ""},
-    ):
-        with pytest.raises(ValueError, match=r"multiples of 8|generation's name"):
-            open_shard(tmp_path, **wrong)
-
-
 def test_records_that_do_not_belong_are_refused_and_nothing_is_applied(tmp_path: Path) -> None:
     shard = open_shard(tmp_path)
     strange = live("a")
