@@ -31,7 +31,7 @@ from indexer.crew import Crew
 from indexer.database import I64
 from indexer.disk import disk
 from indexer.entries import Entry
-from indexer.errors import ForeignFormat, LeaseExpired, NotInView
+from indexer.errors import BadArgument, ForeignFormat, LeaseExpired, NotInView
 from indexer.faster import Faster
 from indexer.follower import Followed, Follower
 from indexer.leases import MAX_PARTITIONS, LeaseFile, Positions, boot_id, read_leases
@@ -95,7 +95,7 @@ class IndexReader:
         name: unique among the readers of the machine.
         threads: that one search may use; all searches together use at most `threads - 1` beside their own.
         faster: approximate searches; None: they are exact. Closed with the reader.
-        find: the exact search, on the CPU or a device; not asked where they are approximate.
+        find: the exact search, on the CPU or a device; not together with `faster`.
 
     Raises:
         LockHeld: a living reader has this name.
@@ -116,6 +116,8 @@ class IndexReader:
     ) -> None:
         self._folder = arguments.folder("folder", folder)
         partitions = arguments.whole("partitions", partitions, 1, MAX_PARTITIONS)
+        if faster is not None and find is not nearest:
+            raise BadArgument("approximate searches run on the CPU; pass either faster or find")
         self._clock = clock
         self._lease_s = arguments.seconds("lease_s", lease_s)
         self._crew = Crew(arguments.whole("threads", threads, 1))

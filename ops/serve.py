@@ -189,8 +189,6 @@ def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:
     index = settings.index
     if not index.approximate:
         return None
-    if index.device == "cuda":
-        raise Misconfigured("index.approximate is for searches on the CPU: switch it off, or set index.device to auto")
     return Faster(
         ListSearch(index.probe_share),
         check_every=index.recall_every,

@@ -235,5 +235,5 @@ def _complaint(error: ValidationError | SettingsError) -> str:
     for item in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in item["loc"])
         unknown = item["type"] == "extra_forbidden"
-        problems.append(f"{name} is no setting" if unknown else f"{name}: {item['msg']}")
+        problems.append(f"{name} is no setting" if unknown else f"{name}: {item['msg'].removeprefix('Value error, ')}")
     return "settings: " + "; ".join(problems)

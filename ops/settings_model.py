@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from dotstream.errors import Misconfigured
@@ -229,6 +229,15 @@ class Index(Section):
         description="share of the codes, in the lists nearest to the query, that an approximate search looks into",
     )
     recall_every: Count = Field(default=100, description="of so many approximate searches one is checked")
+
+    @model_validator(mode="after")
+    def _approximate_is_for_the_cpu(self) -> Self:
+        if self.approximate and self.device == "cuda":
+            raise ValueError(
+                "approximate searches run on the CPU, so index.approximate does not go together with "
+                'index.device = "cuda"; set approximate to false, or device to "auto" or "cpu"'
+            )
+        return self
 
 
 class Dots(Section):

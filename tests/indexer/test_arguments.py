@@ -151,6 +151,7 @@ def test_questions_to_a_reader(reader: IndexReader, ask: Ask, said: str) -> None
         ({"threads": 0}, "threads is 0"),
         ({"name": "a/b"}, "a reader's name is 'a/b'"),
         ({"name": 5}, "a reader's name is 5"),
+        ({"faster": object(), "find": len}, "run on the CPU; pass either faster or find"),
     ],
 )
 def test_readers(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:

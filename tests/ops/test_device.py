@@ -87,9 +87,7 @@ def test_what_becomes_of_searches_is_exported() -> None:
     assert registry.get_sample_value("dotstream_device_rows_left", role) == 3
 
 
-def test_approximate_answers_and_a_gpu_are_not_asked_for_together() -> None:
-    with pytest.raises(Misconfigured, match="switch it off"):
-        _faster(Settings(index=Index(approximate=True, device="cuda")), CollectorRegistry())
+def test_approximate_answers_are_opted_in_to() -> None:
     assert _faster(Settings(), CollectorRegistry()) is None
     faster = _faster(Settings(index=Index(approximate=True, probe_share=1.0)), CollectorRegistry())
     assert faster is not None

@@ -79,6 +79,18 @@ def test_lists_are_written_with_commas_in_the_environment(monkeypatch: pytest.Mo
     assert fetch.ports == (443, 8443)
 
 
+def test_approximate_searches_and_a_gpu_are_not_asked_for_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is started with such settings, and wherever the two come from."""
+    file = tmp_path / "my.toml"
+    file.write_text("[index]\napproximate = true\n")
+    assert load(file).settings.index.approximate
+    monkeypatch.setenv("DOTSTREAM_INDEX__DEVICE", "cuda")
+    with pytest.raises(Misconfigured, match=r'settings: index: approximate searches run on the CPU.*device to "auto"'):
+        load(file)
+
+
 def test_secrets_come_from_files_and_are_shown_nowhere(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("hunter2\n")
