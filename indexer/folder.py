@@ -196,7 +196,7 @@ class Lock:
         deadline = clock.monotonic() + limit_s
         held = False
         try:
-            while not (held := _lock(fd)) and clock.monotonic() < deadline:
+            while not (held := try_lock(fd)) and clock.monotonic() < deadline:
                 clock.sleep(_POLL_S)
         finally:
             if not held:
@@ -212,7 +212,8 @@ class Lock:
             self._fd = None
 
 
-def _lock(fd: int) -> bool:
+def try_lock(fd: int) -> bool:
+    """Takes the lock (flock) on an open file; False when another has it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -230,7 +231,7 @@ def clear_left_overs(folder: Path) -> None:
             continue
         fd = os.open(version / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            if _lock(fd):
+            if try_lock(fd):
                 shutil.rmtree(version)
         finally:
             os.close(fd)

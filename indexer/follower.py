@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Misconfigured, Retryable
@@ -24,6 +23,7 @@ from indexer.disk import disk
 from indexer.errors import Damaged
 from indexer.folder import CURRENT, Identity
 from indexer.pages import PageFile
+from indexer.scratch import Scratch
 from indexer.segment_format import SegmentName, SegmentSpec
 from indexer.segments import Segment
 from indexer.view import View
@@ -123,8 +123,8 @@ def committed(home: Path, partition: int, clock: Clock) -> Iterator[Followed]:
         Misconfigured: there is no shard in the folder.
         Retryable, Damaged, ForeignFormat: as `Follower.refresh`.
     """
-    with TemporaryDirectory(prefix="dotstream-") as scratch, disk():
-        follower = Follower(home, partition, Path(scratch), clock)
+    with disk(), Scratch() as scratch:
+        follower = Follower(home, partition, scratch, clock)
         try:
             follower.refresh()
             found = follower.committed()

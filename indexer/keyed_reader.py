@@ -7,7 +7,6 @@ row that it gives is whole and committed; rows of two calls may be of different 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from indexer.folder import CURRENT
 from indexer.keyed_layout import META, Position, Store, check_format, unpack
 from indexer.pages import PageFile
 from indexer.partition import partition_of
+from indexer.scratch import Scratch
 
 _CACHE_BYTES = 8 << 20
 _TRIES = 8
@@ -147,8 +147,9 @@ class KeyedReader:
     """
 
     def __init__(self, home: Path, store: Store, partitions: int) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="dotstream-follow-")
-        scratch = Path(self._scratch.name)
+        with disk():
+            self._scratch = Scratch()
+        scratch = self._scratch.path
         self.followers = [KeyedFollower(home / str(number), store, number, scratch) for number in range(partitions)]
 
     def refresh(self) -> dict[int, int]:
@@ -183,7 +184,7 @@ class KeyedReader:
         """Lets go of the files."""
         for follower in self.followers:
             follower.close()
-        self._scratch.cleanup()
+        self._scratch.close()
 
     def _by_partition(self, keys: Sequence[bytes], owners: Sequence[bytes]) -> dict[int, list[bytes]]:
         found: dict[int, list[bytes]] = {}
