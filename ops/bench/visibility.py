@@ -53,14 +53,15 @@ Codes = npt.NDArray[np.uint8]
 
 @dataclass(slots=True)
 class _Commits:
-    """When the shard's last batch was in RocksDB: the commit point."""
+    """When the shard's last batch was in RocksDB, the commit point: by the clock, and by its thread's own computing."""
 
     at: float = 0.0
+    computed: float = 0.0
 
     def __call__(self, step: str) -> None:
         """See indexer/steps.py."""
         if step == "batch written":
-            self.at = time.monotonic()
+            self.at, self.computed = time.monotonic(), time.thread_time()
 
 
 @dataclass(slots=True)
@@ -69,11 +70,13 @@ class _Gone:
 
     Attributes:
         returned: to the return of `apply`.
+        computed: what the writer's thread computed of that, waits for a core left out.
         searched: to the end of the search behind it, which does not find the pin.
         elsewhere: to the end of the other process's first answer without it.
     """
 
     returned: list[float] = field(default_factory=list)
+    computed: list[float] = field(default_factory=list)
     searched: list[float] = field(default_factory=list)
     elsewhere: list[float] = field(default_factory=list)
 
@@ -145,6 +148,7 @@ def _measure(shard: Shard, commits: _Commits, home: Path, plain: Path) -> Report
 def _of_deletes(gone: _Gone) -> dict[str, Figure]:
     rows = (
         ("delete, the writer", gone.returned, 1.0),
+        ("delete, the writer, computing", gone.computed, 1.0),
         ("delete, an answer of the writer", gone.searched, None),
         ("delete, an answer of another process", gone.elsewhere, 100.0),
     )
@@ -184,12 +188,13 @@ def _deletes(shard: Shard, commits: _Commits, codes: Codes, follower: Connection
         time.sleep(random.uniform(0, 2 * DELETES_PACE_S))  # the follower asks again and again meanwhile
         record = delete_record(pin_id, 2, "g1", n)
         shard.apply([Logged(shard.applied_offset + 1, pin_id.encode(), record, n)])
-        returned = time.monotonic()
+        returned, computed = time.monotonic(), time.thread_time()
         hits = shard.search(Query(code, 1)).hits
         searched = time.monotonic()
         if hits[0].pin_id == pin_id:
             raise Unavailable(f"{pin_id} was found by a search behind its delete")
         gone.returned.append((returned - commits.at) * 1000)
+        gone.computed.append((computed - commits.computed) * 1000)
         gone.searched.append((searched - commits.at) * 1000)
         gone.elsewhere.append((_hear(follower, pin_id) - commits.at) * 1000)
         shard.maybe_sync()
