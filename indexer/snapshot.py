@@ -89,18 +89,17 @@ def take(versions: Mapping[int, Followed], target: Path, clock: Clock, tell: Cal
 
     Args:
         versions: partition -> the version, held open by a follower until this returns.
-        target: the folder; it must not exist, or be empty.
+        target: the folder, outside of the generation's; it must not exist, or be empty.
         clock: for the time of the snapshot.
         tell: progress, in words.
 
     Raises:
-        Misconfigured: the folder is not empty, or there is nothing to copy.
+        Misconfigured: the folder cannot be taken for it, or there is nothing to copy.
         Damaged, Retryable: the index cannot be read.
     """
     if not versions:
         raise Misconfigured("there is no shard to take a snapshot of")
-    if target.exists() and any(target.iterdir()):
-        raise Misconfigured(f"{target} is not empty; give a new folder")
+    _make_target(target, next(iter(versions.values())).path.parents[1])
     parts: list[Part] = []
     for partition, version in sorted(versions.items()):
         tell(f"partition {partition}: {version.state.codes} codes at offset {version.state.applied}")
@@ -111,6 +110,19 @@ def take(versions: Mapping[int, Followed], target: Path, clock: Clock, tell: Cal
     _write(target / MANIFEST, text.encode())
     sync_folder(target)
     return manifest
+
+
+def _make_target(target: Path, generation: Path) -> None:
+    if target.resolve().is_relative_to(generation.resolve()):
+        raise Misconfigured(f"{target} lies in the index itself; give a new folder outside of it")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise Misconfigured(f"{target} is, or lies below, a file; give a new folder") from None
+    except (PermissionError, FileNotFoundError) as error:
+        raise Misconfigured(f"{target} cannot be made ({error.strerror}); give a new folder elsewhere") from None
+    if any(target.iterdir()):
+        raise Misconfigured(f"{target} is not empty; give a new folder")
 
 
 def _copy_part(version: Followed, target: Path, partition: int) -> Part:
@@ -202,6 +214,8 @@ def read_manifest(snapshot: Path) -> Manifest:
         Misconfigured: it is no whole snapshot.
         ForeignFormat: of another format.
     """
+    if not snapshot.is_dir():
+        raise Misconfigured(f"{snapshot} is {'a file' if snapshot.exists() else 'not there'}; give a snapshot's folder")
     try:
         found = json.loads((snapshot / MANIFEST).read_text("utf-8"))
         if found.pop("format") != FORMAT:
@@ -213,8 +227,32 @@ def read_manifest(snapshot: Path) -> Manifest:
         return Manifest(parts=parts, **found)
     except FileNotFoundError:
         raise Misconfigured(f"{snapshot} holds no {MANIFEST}: it is no snapshot, or was not finished") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Misconfigured(f"{snapshot / MANIFEST} is no manifest: {error}") from None
+
+
+def check_place(manifest: Manifest, generation: Path) -> None:
+    """Whether a snapshot could be put back here, as far as the disk tells; `restore` looks at it too.
+
+    Args:
+        manifest: the snapshot's.
+        generation: `<data>/index/<generation>`.
+
+    Raises:
+        Misconfigured: it is of another generation, or a partition's folder is not empty.
+        ForeignFormat: its shards are of another format.
+    """
+    if manifest.generation != generation.name:
+        raise Misconfigured(
+            f"the snapshot is of generation {manifest.generation!r}, not {generation.name!r}: put it back as that"
+        )
+    known = {field.name for field in fields(Identity)} | {"format"}
+    for part in manifest.parts:
+        if part.identity.get("format") != folder.FORMAT or set(part.identity) != known:
+            raise ForeignFormat(
+                f"the shards have format {part.identity.get('format')}; this software reads format {folder.FORMAT}"
+            )
+        _check_empty(generation / str(part.partition))
 
 
 def restore(snapshot: Path, generation: Path, *, topic_id: str, clock: Clock, tell: Callable[[str], None]) -> Manifest:
@@ -233,7 +271,12 @@ def restore(snapshot: Path, generation: Path, *, topic_id: str, clock: Clock, te
         Damaged: a file is not what the manifest says; nothing was put in place.
     """
     manifest = read_manifest(snapshot)
-    _check_fits(manifest, generation, topic_id)
+    check_place(manifest, generation)
+    if manifest.topic_id != topic_id:
+        raise Misconfigured(
+            f"the snapshot reflects topic {manifest.topic_id}; the cluster's has the id {topic_id}. "
+            "Its offsets mean nothing there: let the index worker replay the log instead"
+        )
     made: list[tuple[Path, Path]] = []
     with ExitStack() as holds:
         for part in manifest.parts:
@@ -251,23 +294,6 @@ def restore(snapshot: Path, generation: Path, *, topic_id: str, clock: Clock, te
         for home, version in made:
             folder.point(home, CURRENT, version)
     return manifest
-
-
-def _check_fits(manifest: Manifest, generation: Path, topic_id: str) -> None:
-    if manifest.generation != generation.name:
-        raise Misconfigured(f"the snapshot is of generation {manifest.generation!r}, not {generation.name!r}")
-    if manifest.topic_id != topic_id:
-        raise Misconfigured(
-            f"the snapshot reflects topic {manifest.topic_id}; the cluster's has the id {topic_id}. "
-            "Its offsets mean nothing there: let the index worker replay the log instead"
-        )
-    known = {field.name for field in fields(Identity)} | {"format"}
-    for part in manifest.parts:
-        if part.identity.get("format") != folder.FORMAT or set(part.identity) != known:
-            raise ForeignFormat(
-                f"the shards have format {part.identity.get('format')}; this software reads format {folder.FORMAT}"
-            )
-        _check_empty(generation / str(part.partition))
 
 
 def _check_empty(home: Path) -> None:

@@ -6,7 +6,6 @@ itself, and its next start goes on from the new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,10 +157,12 @@ def restore(
     Refused when the cluster's topic is another one, or generation or format differ.
     """
     from dotstream.clock import SystemClock
+    from indexer.snapshot import check_place, read_manifest
     from indexer.snapshot import restore as put_back
     from ops.topics import TopicNames, topic_id
 
     settings = _settings(generation)
+    check_place(read_manifest(source), settings.index_folder)
     topic = TopicNames(settings.topics.prefix).objects(settings.generation)
     found = topic_id(settings.kafka.connection(), topic)
     manifest = put_back(source, settings.index_folder, topic_id=found, clock=SystemClock(), tell=say)
@@ -179,7 +180,13 @@ def _parts(manifest: Manifest) -> list[dict[str, int]]:
 
 
 def _settings(generation: str | None) -> Settings:
-    return settings_of(generation=generation).settings
+    from dotstream.errors import Misconfigured
+
+    settings = settings_of(generation=generation).settings
+    for folder in (settings.index_folder, *settings.index_folder.parents):
+        if folder.exists() and not folder.is_dir():
+            raise Misconfigured(f"{folder} is a file; --data names the folder of the local state, which holds index/")
+    return settings
 
 
 def _home(settings: Settings, number: int) -> Path:
@@ -190,17 +197,28 @@ def _there(settings: Settings, wanted: list[int] | None) -> list[int]:
     """The partitions that have a folder, or those asked for, which must."""
     from dotstream.errors import Misconfigured
 
-    there = sorted(_numbers(settings.index_folder))
+    folder = settings.index_folder
+    there = sorted(_numbers(folder))
+    if not there:
+        others = [path.name for path in _folders(folder.parent) if _numbers(path)]
+        if others:
+            said = f"{folder.parent}; it has {', '.join(sorted(others))}, which --generation chooses"
+        else:
+            said = f"{folder.parent}; --data names the folder of the local state, which holds index/"
+        raise Misconfigured(f"there is no shard of generation {settings.generation!r} in {said}")
     missing = sorted(set(wanted or ()) - set(there))
-    if missing or not there:
-        which = f"partition {missing[0]}" if missing else "any partition"
-        raise Misconfigured(f"there is no shard of {which} in {settings.index_folder}")
-    return sorted(wanted) if wanted else there
+    if missing:
+        known = ", ".join(map(str, there))
+        raise Misconfigured(f"there is no shard of partition {missing[0]} in {folder}; it has {known}")
+    return sorted(set(wanted)) if wanted else there
 
 
-def _numbers(folder: Path) -> Iterator[int]:
-    if folder.is_dir():
-        yield from (int(path.name) for path in folder.iterdir() if path.name.isdigit())
+def _numbers(generation: Path) -> list[int]:
+    return [int(path.name) for path in _folders(generation) if path.name.isdecimal()]
+
+
+def _folders(home: Path) -> list[Path]:
+    return [path for path in home.iterdir() if path.is_dir()] if home.is_dir() else []
 
 
 def _problems(settings: Settings, number: int) -> list[str]:
