@@ -60,6 +60,8 @@ SIGN, MEDIAN = ("sign", "Hamming"), ("median", "Hamming")
 COMPARED = ((SIGN, ("raw", "L2")), (SIGN, ("raw", "L1")), (MEDIAN, SIGN), (MEDIAN, ("raw", "L2")))
 NOISE_PICTURES = 300
 MAP_PICTURES = 1500
+WIDTH = 140
+"""Columns that the table needs at least, so that a narrow terminal or a file does not cut the names."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class RetrievalReport(Report):
             return
         from rich.console import Console
 
-        console = Console()
+        console = Console(width=max(Console().width, WIDTH))
         console.print(table_of(self.evaluation))
         for line in lines_below(self.evaluation):
             console.print(line, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +55,7 @@ def furniture(  # noqa: PLR0917  typer reads the options from the signature
     print(f"{out}: SYNTHETIC, {counted(built.views, 'view')} of {counted(sum(built.models.values()), '3-D model')}")
     for split, count in built.scenes.items():
         print(f"  {split}: {built.models.get(split, 0)} models, {counted(count, 'scene')}, {built.boxes[split]} boxes")
-    for reason, count in reasons.items():
-        print(f"  left out, {reason}: {count} (problems.jsonl)")
+    _left_out(reasons)
 
 
 @prepare.command("fashion-mnist")
@@ -111,10 +111,16 @@ def pins(  # noqa: PLR0917  typer reads the options from the signature
         "pictures": len(drawn.rows),
         "unmatched": drawn.unmatched,
         "doubled": drawn.doubled,
-        "problems": counted_problems(problems),
     }
+    reasons = counted_problems(problems)
     if as_json:
-        answer({"folder": str(out), **facts})
+        answer({"folder": str(out), **facts, "problems": reasons})
         return
     for name, value in facts.items():
         print(f"{name}: {value}")
+    _left_out(reasons)
+
+
+def _left_out(reasons: Mapping[str, int]) -> None:
+    for reason, count in reasons.items():
+        print(f"left out, {reason}: {count} (problems.jsonl)")

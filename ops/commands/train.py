@@ -40,7 +40,7 @@ def detector(
     data = opened(config, say)
     say(f"data: {data.name}, {counted(len(data.samples), 'picture')}, {counted(data.objects, 'object')}")
     if data.problems:
-        say(f"left out: {summary(data.problems)}; listed in {config.run.folder}/problems.jsonl")
+        say(f"left out: {summary(data.problems)}; the run's problems.jsonl lists them")
     model, origin = built(config, data.labels.names, settings_of().settings.cache_folder, say)
     say(f"detector: {model.spec.architecture} at {model.spec.size} pixels, {len(data.labels.names)} classes")
     say(f"weights: {origin.text}")

@@ -101,9 +101,12 @@ class _Reader:
         for row in rows:
             try:
                 x, y, wide, tall = (float(value) for value in row["bbox"])
-                name = self.names[row["category_id"]]
+                name = self.names.get(row["category_id"])
             except (KeyError, TypeError, ValueError) as error:
                 labelling.report("label_corrupt", f"annotation {row.get('id')} of {self.path.name}: {error!r}")
+                continue
+            if name is None:
+                labelling.report("unknown_class", f"category {row['category_id']}, not listed in {self.path.name}")
                 continue
             labelling.add(name, (x, y, x + wide, y + tall), width, height, crowd=bool(row.get("iscrowd", 0)))
         return labelling.sample(str(image.get("id")), picture, width, height), labelling.problems

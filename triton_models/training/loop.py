@@ -9,7 +9,8 @@
 
 What a step trains on depends on the seed and the step alone, and the random state is kept in the checkpoint: on a CPU
 with one thread a run that was cut and goes on gives, bit by bit, what the uncut run gives. A loss or gradient that is
-no number ends the run before it touches the weights, so that the last checkpoint stays good.
+no number ends the run before it touches the weights, and weights that are none are not kept, so that the last
+checkpoint stays good.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -135,13 +136,13 @@ class Run:
         return {"loss": float(loss.detach()), "learning_rate": self._rates[0] * share, **facts}
 
     def _require(self, value: Tensor, step: int, what: str) -> None:
-        if bool(torch.isfinite(value).all()):
-            return
+        if not bool(torch.isfinite(value).all()):
+            self._stop(f"the {what} of step {step + 1} is {value.item()}")
+
+    def _stop(self, said: str) -> NoReturn:
         kept = checkpoints_in(self._folder)
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint was written yet"
-        raise LossNotFinite(
-            f"the {what} of step {step + 1} is {value.item()}: {last}; try a smaller learning_rate or more warmup"
-        )
+        raise LossNotFinite(f"{said}: {last}; try a smaller learning_rate or more warmup")
 
     def _begin(self) -> int:
         if checkpoints_in(self._folder):
@@ -170,6 +171,8 @@ class Run:
         self._network.load_state_dict(state["model"])
 
     def _keep(self, step: int) -> None:
+        if not all(bool(torch.isfinite(value).all()) for value in self._network.parameters()):
+            self._stop(f"step {step} left weights that are no numbers")
         state = {
             "format": self._about["format"],
             "about": dict(self._about),

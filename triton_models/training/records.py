@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -58,6 +59,10 @@ def read_state(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:  # its own text advises to run what the file holds
+        raise Misconfigured(
+            f"{path} cannot be read as weights: it is damaged, of another kind, or holds more than tensors"
+        ) from error
     except Exception as error:
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise Misconfigured(f"{path} cannot be read as weights: {said}") from error

@@ -51,6 +51,7 @@ def broken(tmp_path: Path) -> Path:
     extra: dict[str, dict[str, object]] = {
         "outside_box": {"bbox": [500, 500, 10, 10]},
         "unknown_class": {"bbox": [1, 1, 9, 9], "category_id": 2},
+        "unlisted_class": {"bbox": [1, 1, 9, 9], "category_id": 99},
         "label_corrupt": {"bbox": "none"},
         "bad_box": {"bbox": [1, 1, float("nan"), 9]},
     }
@@ -74,7 +75,7 @@ def test_what_is_wrong_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
         "picture_format": 1,
         "picture_missing": 2,
         "picture_truncated": 1,
-        "unknown_class": 1,
+        "unknown_class": 2,
         "wrong_size": 1,
     }
     assert data.samples[0].boxes.tolist() == [[150, 100, 160, 120]]

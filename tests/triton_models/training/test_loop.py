@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,13 @@ SETTINGS = TrainSettings(
 )
 
 
-def begin(folder: Path, *, bad_step: int | None = None, about: Mapping[str, object] = ABOUT) -> tuple[Run, nn.Module]:
+def begin(
+    folder: Path,
+    *,
+    bad_step: int | None = None,
+    about: Mapping[str, object] = ABOUT,
+    settings: TrainSettings = SETTINGS,
+) -> tuple[Run, nn.Module]:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 1))
 
@@ -31,8 +38,8 @@ def begin(folder: Path, *, bad_step: int | None = None, about: Mapping[str, obje
         value = nn.functional.mse_loss(network(points)[:, 0], points.sum(dim=1))
         return value * (math.nan if step == bad_step else 1.0), {"points": 8.0}
 
-    groups = [{"params": list(network.parameters()), "lr": SETTINGS.learning_rate}]
-    return Run(network, groups, loss, SETTINGS, folder, about), network
+    groups = [{"params": list(network.parameters()), "lr": settings.learning_rate}]
+    return Run(network, groups, loss, settings, folder, about), network
 
 
 def weights(network: nn.Module) -> list[Tensor]:
@@ -72,6 +79,14 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_change(tmp_path: Path
     assert all(torch.isfinite(value).all() for value in weights(network))
     state = torch.load(tmp_path / "checkpoint-00000008.pt", weights_only=True)
     assert state["step"] == 8 and all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_weights_that_are_no_numbers_are_not_kept(tmp_path: Path) -> None:
+    overflows = replace(SETTINGS, learning_rate=1e38, weight_decay=100.0, clip=1e30, warmup=0, checkpoint_every=1)
+    run, _ = begin(tmp_path, settings=overflows)
+    with pytest.raises(LossNotFinite, match=r"step 1 left weights that are no numbers: no checkpoint was written yet"):
+        run.go(resume=False, say=lambda _: None)
+    assert not checkpoints_in(tmp_path)
 
 
 def test_runs_are_not_mixed_up(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_files_that_hold_code_or_nothing_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     for evil in (nn.Linear(2, 2), {"weights": Path("a class that is not allowed")}):
         torch.save(evil, path)
-        with pytest.raises(Misconfigured, match=r"evil\.pth cannot be read as weights"):
+        with pytest.raises(Misconfigured, match=r"evil\.pth cannot be read as weights.*more than tensors"):
             read_state(path)
     for content in (b"", b"damaged", b"PK\x03\x04" + b"x" * 50):
         path.write_bytes(content)
