@@ -70,6 +70,13 @@ def seconds(name: str, value: Any, *, zero: bool = False) -> float:
     raise refused(name, value, "seconds from 0 on" if zero else "seconds above 0")
 
 
+def share(name: str, value: Any) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1:
+        return float(value)
+    raise refused(name, value, "a number from 0 to 1")
+
+
 def text(name: str, value: Any) -> str:
     """A string that UTF-8 can write."""
     if isinstance(value, str):

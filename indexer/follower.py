@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError, Misconfigured, Retryable
-from indexer import commit_page, folder, layout
+from indexer import arguments, commit_page, folder, layout
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
 from indexer.disk import disk
@@ -120,9 +120,12 @@ def committed(home: Path, partition: int, clock: Clock) -> Iterator[Followed]:
     """The newest committed version of a partition, held open and still, without a lease: for looking, not for answers.
 
     Raises:
+        BadArgument: an argument cannot be taken.
         Misconfigured: there is no shard in the folder.
         Retryable, Damaged, ForeignFormat: as `Follower.refresh`.
     """
+    arguments.folder("home", home)
+    arguments.whole("partition", partition, 0)
     with disk(), Scratch() as scratch:
         follower = Follower(home, partition, scratch, clock)
         try:

@@ -207,6 +207,7 @@ class Shard(ShardUpkeep):
 
     def advance(self, offset: int) -> None:
         """Moves the applied offset over offsets that hold nothing to apply, such as transaction markers."""
+        offset = arguments.whole("offset", offset, -1)
         with self._mutex, disk():
             self._check_usable()
             if offset > self._state.applied:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from dotstream.errors import Retryable
+from indexer import arguments
 from indexer.background import Background
 from indexer.code_files import sync_files
 from indexer.compaction import DEAD_SHARE, Compacted, Move, choose, copy, oldest_layout
@@ -109,14 +110,15 @@ class ShardUpkeep(ShardAnswers):
         indexer/compaction.py numbers the steps. From any thread, one at a time; writing and queries go on meanwhile.
 
         Args:
-            dead_share: from which share of dead slots a segment is sparse.
+            dead_share: from which share of dead slots, 0 to 1, a segment is sparse.
 
         Returns:
             What was done; None when nothing is sparse.
 
         Raises:
-            Superseded, DiskFull, Retryable, Damaged: as for `apply`.
+            Superseded, DiskFull, Retryable, Damaged, BadArgument: as for `apply`.
         """
+        dead_share = arguments.share("dead_share", dead_share)
         held: list[float] = []
         with self._compacting, disk():
             self._let_go(held)

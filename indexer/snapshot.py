@@ -28,7 +28,7 @@ import numpy as np
 
 from dotstream.clock import Clock
 from dotstream.errors import Misconfigured
-from indexer import commit_page, folder
+from indexer import arguments, commit_page, folder
 from indexer.catalogue import FAMILIES, Catalogue
 from indexer.errors import Damaged, ForeignFormat
 from indexer.folder import CURRENT, NEXT, Identity
@@ -97,6 +97,7 @@ def take(versions: Mapping[int, Followed], target: Path, clock: Clock, tell: Cal
         Misconfigured: the folder cannot be taken for it, or there is nothing to copy.
         Damaged, Retryable: the index cannot be read.
     """
+    arguments.folder("target", target)
     if not versions:
         raise Misconfigured("there is no shard to take a snapshot of")
     _make_target(target, next(iter(versions.values())).path.parents[1])
@@ -214,7 +215,7 @@ def read_manifest(snapshot: Path) -> Manifest:
         Misconfigured: it is no whole snapshot.
         ForeignFormat: of another format.
     """
-    if not snapshot.is_dir():
+    if not arguments.folder("snapshot", snapshot).is_dir():
         raise Misconfigured(f"{snapshot} is {'a file' if snapshot.exists() else 'not there'}; give a snapshot's folder")
     try:
         found = json.loads((snapshot / MANIFEST).read_text("utf-8"))
@@ -270,6 +271,7 @@ def restore(snapshot: Path, generation: Path, *, topic_id: str, clock: Clock, te
         ForeignFormat: of another format.
         Damaged: a file is not what the manifest says; nothing was put in place.
     """
+    arguments.folder("generation", generation)
     manifest = read_manifest(snapshot)
     check_place(manifest, generation)
     if manifest.topic_id != topic_id:

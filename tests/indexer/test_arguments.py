@@ -14,11 +14,14 @@ from dotstream.clock import ManualClock
 from indexer.answers import MAX_K, Query
 from indexer.arbitration import Logged
 from indexer.errors import BadArgument
+from indexer.follower import committed
 from indexer.reader import IndexReader
 from indexer.shard import Shard
+from indexer.snapshot import restore, take
 from tests.support.index_oracle import BITS, GENERATION, live, log_of, open_shard
 
 CODE = bytes(BITS // 8)
+NO_PATH: Any = "index/g1/0"
 Ask = Callable[..., Any]
 
 
@@ -199,6 +202,24 @@ def test_batches_are_refused_as_a_whole_and_the_shard_goes_on(shard: Shard, batc
         shard.apply(batch)
     assert shard.applied_offset == before
     assert shard.apply([Logged(before + 1, b"pin-0", live("pin-0"), 0)]).repeated == 1
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda shard: shard.advance(2.5), "offset is 2.5"),
+        (lambda shard: shard.compact(25), "dead_share is 25.*from 0 to 1"),
+        (lambda shard: shard.compact(math.nan), "dead_share is nan"),
+        (lambda _: committed(NO_PATH, 0, ManualClock()).__enter__(), "home is 'index/g1/0'.*pathlib.Path"),
+        (lambda _: take({}, NO_PATH, ManualClock(), print), "target is 'index/g1/0'"),
+        (lambda _: restore(NO_PATH, Path("g1"), topic_id="t", clock=ManualClock(), tell=print), "snapshot is"),
+        (lambda _: restore(Path("a"), NO_PATH, topic_id="t", clock=ManualClock(), tell=print), "generation is"),
+    ],
+)
+def test_upkeep_and_copies(shard: Shard, ask: Ask, said: str) -> None:
+    with pytest.raises(BadArgument, match=said):
+        ask(shard)
+    assert shard.apply([Logged(shard.applied_offset + 1, b"pin-0", live("pin-0"), 0)]).repeated == 1
 
 
 def test_an_error_shows_no_more_of_an_argument_than_a_person_reads(reader: IndexReader) -> None:
