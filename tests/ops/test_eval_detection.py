@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from dotstream.errors import Misconfigured
 from ops.commands import eval as command
+from ops.detectors import own_figures
 from tests.support.scenes import NAMES, draw_scenes
 from triton_models.detectors.base_weights import random_weights
 from triton_models.detectors.build import build
@@ -47,11 +48,19 @@ def test_checkpoints_are_compared_with_the_first(scenes: Path, trained: Path) ->
     other = scenes / "runs" / "two" / trained.name
     other.parent.mkdir(parents=True)
     other.write_bytes(trained.read_bytes())
-    facts = json.loads(run(scenes, "--checkpoint", str(trained), "--checkpoint", str(other), "--json"))
+    said = run(scenes, "--checkpoint", str(trained), "--checkpoint", str(other), "--json")
+    facts = json.loads(said)
     stem = trained.stem
     assert list(facts["conditions"]["models"]) == [f"one/{stem}", f"two/{stem}"]
     assert all("RANDOM" in model["weights"] for model in facts["conditions"]["models"].values())
     assert facts["figures"][f"two/{stem} minus one/{stem} overall recall"]["value"] == 0.0
+    metrics = scenes / "metrics.json"
+    metrics.write_text(said)
+    kept = own_figures(metrics, other)
+    assert kept["overall recall"] == facts["figures"][f"two/{stem} overall recall"]["value"]
+    assert not any("one/" in name or "minus" in name for name in kept)
+    with pytest.raises(Misconfigured, match="says nothing of three/"):
+        own_figures(metrics, scenes / "runs" / "three" / trained.name)
     with pytest.raises(Misconfigured, match=f"two detectors would be called one/{stem}"):
         run(scenes, "--checkpoint", str(trained), "--checkpoint", str(trained))
 

@@ -67,6 +67,11 @@ class Checkpoint:
         return made.eval()
 
 
+def label_of(path: Path) -> str:
+    """What results call the checkpoint: RUN/CHECKPOINT."""
+    return f"{path.parent.name}/{path.stem}"
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads a checkpoint.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dotstream.errors import Misconfigured
 from triton_models.cards import MODEL_FILE, read_card
 from triton_models.client import read_labels
-from triton_models.detectors.checkpoints import Checkpoint
+from triton_models.detectors.checkpoints import Checkpoint, label_of
 from triton_models.detectors.dataset import Sample
 from triton_models.detectors.labels import LabelMap
 from triton_models.detectors.metrics import Answer
@@ -58,7 +58,7 @@ class TorchPredictor:
         self.device = device_of(device).type
         self._detector = checkpoint.detector(**(options or {})).to(self.device)
         spec = self._detector.spec
-        self.name = f"{checkpoint.path.parent.name}/{checkpoint.path.stem}"
+        self.name = label_of(checkpoint.path)
         if has_regions(spec.architecture):
             self.name += f", {spec.proposals} regions" + (f" of {spec.objectness:g}" if spec.objectness else "")
         self.weights = (
