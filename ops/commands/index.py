@@ -80,10 +80,12 @@ def repair(
 ) -> None:
     """Rebuild damaged shards from the topic `objects`, beside the old ones, and put them in place."""
     from dotstream.clock import SystemClock
+    from indexer.generations import check_name
     from ops.index_replay import rebuild
     from ops.shards import longest_retention_ms
 
     settings = _settings(generation)
+    check_name(settings.generation)
     source, count = _source(settings)
     numbers = partition or list(range(count))
     if max(numbers) >= count:

@@ -63,6 +63,11 @@ def test_a_partition_that_is_not_there(run: Run, data: Path) -> None:
     run("verify", "--partition", "0", "--partition", "0", status=0)
 
 
+def test_a_generation_that_no_shard_can_have_is_not_rebuilt(run: Run) -> None:
+    assert "a generation's name is 'Upper'" in run("repair", "--generation", "Upper")
+    assert "no Kafka address" in run("repair")
+
+
 def test_where_a_snapshot_cannot_be_put(run: Run, data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
