@@ -31,7 +31,7 @@ class Wanted:
     @property
     def everything(self) -> bool:
         """Whether every live slot passes."""
-        return self == Wanted()
+        return self == _EVERYTHING
 
     def mask(self, segment: Segment, length: int) -> Mask | None:
         """Which of the first `length` slots pass, dead or not; None when all do."""
@@ -51,6 +51,7 @@ class Wanted:
         return mask
 
 
+_EVERYTHING = Wanted()
 Places = Mapping[int, Sequence[int]]
 """Slots by where they lie: number of the segment -> indices in it."""
 

@@ -27,7 +27,7 @@ from indexer.crew import Crew
 from indexer.device import FAR, DeviceMemory, Distances, Place
 from indexer.scan import Ints, Mask, Nearest
 from indexer.search import Candidates, by_view, nearest
-from indexer.sweeps import Job, Part, jobs, parts_of, sweep
+from indexer.sweeps import Job, Part, Parts, jobs, parts_of, sweep
 from indexer.view import View
 
 REST_S = 60.0
@@ -104,7 +104,7 @@ class DeviceSearch:
         return found
 
     def _swept(
-        self, parts: Sequence[Part], asks: Sequence[Ask], job: Job, crew: Crew, checkpoint: Callable[[], None]
+        self, parts: Parts, asks: Sequence[Ask], job: Job, crew: Crew, checkpoint: Callable[[], None]
     ) -> list[Nearest]:
         """What each of a job's queries finds, on the device and in what does not fit there."""
         chosen = [asks[number] for number in job.asks]
@@ -126,7 +126,7 @@ class DeviceSearch:
         finally:
             self._mutex.release()
         if rest:
-            for number, one in enumerate(sweep(*_only(rest, job, asks), crew, checkpoint)):
+            for number, one in enumerate(sweep(*_only(parts, rest, job, asks), crew, checkpoint)):
                 found[number].append((one.slots, one.distances))
         return [_joined(one, ask) for one, ask in zip(found, chosen, strict=True)]
 
@@ -240,17 +240,18 @@ def _masks(parts: Sequence[Part], job: Job) -> _Masks:
     listed: list[Mask | None] = []
     for part, rows in zip(parts, job.rows, strict=True):
         mask = np.zeros(part.length, bool)
-        mask[rows] = True
+        mask[rows - part.base] = True
         listed.append(mask)
     return [listed] * len(job.asks)
 
 
-def _only(rest: Sequence[Part], job: Job, asks: Sequence[Ask]) -> tuple[list[Part], Sequence[Ask], Job]:
+def _only(parts: Parts, rest: Sequence[Part], job: Job, asks: Sequence[Ask]) -> tuple[Parts, Sequence[Ask], Job]:
     """A job confined to some of its parts; they find slots as before."""
     numbers = [part.number for part in rest]
-    parts = [replace(part, number=n) for n, part in enumerate(rest)]
-    rows = None if job.rows is None else [job.rows[number] for number in numbers]
-    return parts, asks, Job(job.asks, [[masks[number] for number in numbers] for masks in job.masks], rows)
+    if job.rows is not None:
+        return parts, asks, Job(job.asks, rows=[job.rows[number] for number in numbers])
+    confined = Parts(replace(part, number=n) for n, part in enumerate(rest))
+    return confined, asks, Job(job.asks, [[masks[number] for number in numbers] for masks in job.masks])
 
 
 def _joined(found: Sequence[tuple[Ints, Ints]], ask: Ask) -> Nearest:

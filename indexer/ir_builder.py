@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
-from indexer.kernel import FIELDS
+from indexer.kernel import FIELDS, PART, ROW, SHIFT
 
 I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 POINTER = ir.PointerType()
@@ -31,6 +31,20 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         yield i
         i.add_incoming(self.add(i, int64(step) if isinstance(step, int) else step), self.block)
         self.branch(head)
+        self.position_at_end(after)
+
+    @contextmanager
+    def each_bit(self, bits: ir.Value) -> Iterator[ir.Value]:
+        """For each bit that is set, its number, from the least on; `bits` is not 0."""
+        before, body, after = self.block, self.append_basic_block("bit"), self.append_basic_block("after")
+        self.branch(body)
+        self.position_at_end(body)
+        left = self.phi(I64)
+        left.add_incoming(bits, before)
+        yield self.cttz(left, ir.Constant(ir.IntType(1), 1))
+        fewer = self.and_(left, self.sub(left, int64(1)))
+        left.add_incoming(fewer, self.block)
+        self.cbranch(self.icmp_unsigned("!=", fewer, int64(0)), body, after)
         self.position_at_end(after)
 
     def local(self, kind: ir.Type) -> ir.Value:
@@ -57,6 +71,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
     def array(self, work: ir.Value, name: str) -> ir.Value:
         """An array of the work."""
         return self.get(work, int64(FIELDS.index(name)), POINTER)
+
+    def place(self, work: ir.Value, listed: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """(the part that a listed row is in, the row)."""
+        number = self.lshr(listed, int64(SHIFT))
+        part = self.at(self.array(work, "parts"), self.mul(number, int64(PART)), I64)
+        return part, self.and_(listed, int64(ROW))
 
     def keep_order(self) -> None:
         """Nothing is read before this place that stands behind it: the compiler otherwise mixes loads at will."""

@@ -12,16 +12,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+SHIFT = 32
+"""Where rows are listed, the number of the part that a row is in stands above so many bits of it."""
+ROW = (1 << SHIFT) - 1
+"""The bits of the row."""
 FIELDS = (
     "codes",  # uint8 [rows, code bytes]
     "born",  # int64 [rows]; null: every row counts
     "died",  # int64 [rows]
     "watermark",  # rows count when born <= watermark < died
-    "passes",  # per query a pointer to uint8 [rows], 0: left out; null: all pass
-    "rows",  # pick: int64 [n and as far as the padding goes], ascending; null in a scan
+    "parts",  # for each part that rows are listed of, the four above; of a lone part, the work itself
+    "passes",  # per query (sift: per part) a pointer to uint8 [rows], 0: left out; null: all pass
+    "rows",  # pick: int64 [n and as far as the padding goes], the part above `SHIFT`, ascending for speed; null in a
+    # scan. sift: int64 [n], in and out
+    "base",  # added to a row or what is listed, that is its slot
     "start",  # scan: the first row. pick: 0
-    "stop",  # scan: behind the last row, a whole number of groups behind `start`. pick: how many of `rows` count
-    "base",  # slot of row 0
+    "stop",  # scan: behind the last row; codes are read on to the end of its group. pick: how many of `rows` count.
+    # sift: likewise, in and out
+    "stretches",  # stretches: int64 [n, 2], (start, stop) of as many scans
+    "stretched",  # stretches: n
     "queries",  # uint8 [nq, code bytes]
     "nq",  # a multiple of the queries per step
     "k",  # int64 [nq]
@@ -34,6 +43,8 @@ FIELDS = (
     "distances",  # int32 [nq, room]
 )
 """What a work holds: addresses and numbers, int64 each, in this order."""
+PART = 4
+"""So many of these are a part's in `parts`."""
 _LOCK = threading.Lock()
 Entry = Callable[[int], None]
 
@@ -47,6 +58,8 @@ class Kernel:
         lanes: codes per group.
         scan: for 1 and for 2 queries per step, over codes in their order.
         pick: the same over listed rows.
+        stretches: as `scan`, of many stretches.
+        sift: moves those of the listed rows to the front that belong to the version and pass.
         engine: keeps the machine code alive.
     """
 
@@ -54,6 +67,8 @@ class Kernel:
     lanes: int
     scan: tuple[Entry, ...]
     pick: tuple[Entry, ...]
+    stretches: tuple[Entry, ...]
+    sift: Entry
     engine: Any
 
 
@@ -105,7 +120,11 @@ def compiled(code_bytes: int, lanes: int, cpu: str, features: str) -> Kernel:
     engine.finalize_object()
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
-    def entries(way: str) -> tuple[Entry, ...]:
-        return tuple(signature(engine.get_function_address(f"{way}_{queries}")) for queries in (1, 2))
+    def entry(name: str) -> Entry:
+        return signature(engine.get_function_address(name))
 
-    return Kernel(code_bytes, lanes, entries("scan"), entries("pick"), engine)
+    def entries(way: str) -> tuple[Entry, ...]:
+        return entry(f"{way}_1"), entry(f"{way}_2")
+
+    scan, pick, stretches = entries("scan"), entries("pick"), entries("stretches")
+    return Kernel(code_bytes, lanes, scan, pick, stretches, entry("sift"), engine)

@@ -8,9 +8,11 @@ at one by one, which is where versions, deletes and filters are checked (`_accep
 small integers, so that a count per distance tells the k-th smallest, and lowers the bound, in constant time. All that
 lies at the bound is kept, so that ties are complete.
 
-Four functions come of it: `scan_1` and `scan_2` read codes in their order for one query or for queries two by two,
-`pick_1` and `pick_2` read the codes whose rows are listed. Each function takes one pointer to the work, int64 fields in
-the order of `indexer.kernel.FIELDS`; kernel.py compiles them, scan.py fills in the work.
+Of the functions that come of it `scan_1` and `scan_2` read codes in their order for one query or for queries two by
+two, `stretches_1` and `stretches_2` do so in many stretches, and `pick_1` and `pick_2` read the codes whose rows are
+listed, in any number of parts. `sift` tells which listed rows belong to the version and pass. Each function takes one
+pointer to the work, int64 fields in the order of `indexer.kernel.FIELDS`; kernel.py compiles them, scan.py fills in the
+work.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from indexer.ir_builder import I8, I32, I64, POINTER, VOID, Builder, int32, int64
+from indexer.kernel import FIELDS, SHIFT
 
 BLOCK_BYTES = 16384
 """Codes that a tile of queries goes over before the next tile: they stay in the first-level cache."""
@@ -41,8 +44,10 @@ def module_text(code_bytes: int, lanes: int) -> str:
     shape = _Shape(module, code_bytes, lanes)
     accept = _accept(module, _compact(module), shape)
     for queries in (1, 2):
-        _walk(module, f"scan_{queries}", shape, accept, queries, picked=False)
+        scan = _walk(module, f"scan_{queries}", shape, accept, queries, picked=False)
+        _stretches(module, f"stretches_{queries}", scan)
         _walk(module, f"pick_{queries}", shape, accept, queries, picked=True)
+    _sift(module)
     return str(module)
 
 
@@ -77,7 +82,9 @@ class _Shape:
         b.call(self.prefetch, [b.at(base, offset, I8), int32(0), int32(3), int32(1)])
 
 
-def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, picked: bool) -> None:
+def _walk(
+    module: ir.Module, name: str, shape: _Shape, accept: ir.Function, queries: int, *, picked: bool
+) -> ir.Function:
     """One of the entries: blocks of codes, in each the tiles of queries, in each the groups of codes."""
     function = ir.Function(module, ir.FunctionType(VOID, [POINTER]), name)
     (work,) = function.args
@@ -100,6 +107,36 @@ def _walk(module: ir.Module, name: str, shape: _Shape, accept: ir.Function, quer
                 near = _distances(b, shape, codes=codes, tile=tile, queries=queries, held=held)
                 for which, distances in enumerate(near):
                     _compare(b, work, accept, query=b.add(query, int64(which)), group=group, near=distances)
+    b.ret_void()
+    return function
+
+
+def _stretches(module: ir.Module, name: str, scan: ir.Function) -> None:
+    """The entry that scans one stretch after the other."""
+    function = ir.Function(module, ir.FunctionType(VOID, [POINTER]), name)
+    (work,) = function.args
+    b = Builder(function.append_basic_block())
+    ends = b.array(work, "stretches")
+    with b.count(int64(0), b.field(work, "stretched")) as n:
+        for side, field in enumerate(("start", "stop")):
+            b.put(work, int64(FIELDS.index(field)), b.get(ends, b.add(b.mul(n, int64(2)), int64(side))))
+        b.call(scan, [work])
+    b.ret_void()
+
+
+def _sift(module: ir.Module) -> None:
+    """The entry that leaves of listed rows those that belong to the version and pass."""
+    function = ir.Function(module, ir.FunctionType(VOID, [POINTER]), "sift")
+    (work,) = function.args
+    b = Builder(function.append_basic_block())
+    rows, left = b.array(work, "rows"), b.local(I64)
+    b.store(int64(0), left)
+    with b.count(int64(0), b.field(work, "stop")) as n:
+        listed, to = b.get(rows, n), b.load(left, typ=I64)
+        b.put(rows, to, listed)
+        stands = _stands(b, work, b.lshr(listed, int64(SHIFT)), listed)
+        b.store(b.add(to, b.zext(stands, I64)), left)
+    b.put(work, int64(FIELDS.index("stop")), b.load(left, typ=I64))
     b.ret_void()
 
 
@@ -129,10 +166,10 @@ class _Ahead:
         if self._picked:
             rows = b.array(self._work, "rows")
             for n in range(shape.lanes):
-                row = b.get(rows, b.add(group, int64(shape.lanes + n)))
-                start = b.mul(row, int64(shape.code_bytes))
+                part, row = b.place(self._work, b.get(rows, b.add(group, int64(shape.lanes + n))))
+                codes, start = b.load(part, typ=POINTER), b.mul(row, int64(shape.code_bytes))
                 for line in range(0, shape.code_bytes, _LINE):
-                    shape.fetch(b, self._codes, b.add(start, int64(line)))
+                    shape.fetch(b, codes, b.add(start, int64(line)))
         elif not self._lone:
             first = b.load(self._next, typ=I64)
             last = b.add(first, self._share)
@@ -143,12 +180,14 @@ class _Ahead:
 
 def _codes(b: Builder, work: ir.Value, shape: _Shape, group: ir.Value, *, picked: bool) -> list[ir.Value]:
     """Pointers to a group's codes."""
-    codes = b.array(work, "codes")
     numbers = [b.add(group, int64(n)) for n in range(shape.lanes)]
     if picked:
         rows = b.array(work, "rows")
-        numbers = [b.get(rows, number) for number in numbers]
-    return [b.at(codes, b.mul(number, int64(shape.code_bytes)), I8) for number in numbers]
+        places = [b.place(work, b.get(rows, number)) for number in numbers]
+        starts = [(b.load(part, typ=POINTER), row) for part, row in places]
+    else:
+        starts = [(b.array(work, "codes"), number) for number in numbers]
+    return [b.at(codes, b.mul(row, int64(shape.code_bytes)), I8) for codes, row in starts]
 
 
 def _held(b: Builder, shape: _Shape, tile: ir.Value, *, queries: int) -> list[list[ir.Value]]:
@@ -234,19 +273,21 @@ def _compare(
     bound = _everywhere(b, near.type, b.get(b.array(work, "bound"), query))
     flags = b.bitcast(b.icmp_signed("<=", near, bound), ir.IntType(near.type.count))
     with b.if_then(b.icmp_unsigned("!=", flags, ir.Constant(flags.type, 0)), likely=False):
-        b.call(accept, [work, query, group, near])
+        b.call(accept, [work, query, group, near, b.zext(flags, I64)])
 
 
 def _accept(module: ir.Module, compact: ir.Function, shape: _Shape) -> ir.Function:
-    """Looks at a group's codes one by one: within the bound? in the version? past the filter? Then it is kept."""
-    kind = ir.FunctionType(VOID, [POINTER, I64, I64, shape.vector])
+    """Looks at those of a group's codes that are flagged as within the bound, one by one: still within it? in the
+    version? past the filter? Then it is kept.
+    """
+    kind = ir.FunctionType(VOID, [POINTER, I64, I64, shape.vector, I64])
     function = ir.Function(module, kind, "accept")
     function.attributes.add("noinline")
-    work, query, group, near = function.args
+    work, query, group, near, flags = function.args
     b = Builder(function.append_basic_block())
     rows, stop = b.array(work, "rows"), b.field(work, "stop")
     listed = b.not_(b.is_null(rows))
-    with b.count(int64(0), int64(shape.lanes)) as lane:
+    with b.each_bit(flags) as lane:
         distance, place = b.extract_element(near, lane), b.add(group, lane)
         near_enough = b.icmp_signed("<=", distance, b.get(b.array(work, "bound"), query))
         with b.if_then(b.and_(near_enough, b.icmp_signed("<", place, stop))):
@@ -262,18 +303,20 @@ def _accept(module: ir.Module, compact: ir.Function, shape: _Shape) -> ir.Functi
     return function
 
 
-def _stands(b: Builder, work: ir.Value, query: ir.Value, row: ir.Value) -> ir.Value:
-    """Whether a row is of the version and passes the query's filter."""
+def _stands(b: Builder, work: ir.Value, which: ir.Value, listed: ir.Value) -> ir.Value:
+    """Whether a row is of the version and passes the filter, one of `passes`."""
     answer = b.local(ir.IntType(1))
     b.store(ir.Constant(ir.IntType(1), 1), answer)
-    born, passes = b.array(work, "born"), b.array(work, "passes")
+    part, row = b.place(work, listed)
+    born, died = (b.get(part, int64(FIELDS.index(name)), POINTER) for name in ("born", "died"))
+    passes = b.array(work, "passes")
     with b.if_then(b.not_(b.is_null(born))):
-        watermark = b.field(work, "watermark")
+        watermark = b.get(part, int64(FIELDS.index("watermark")))
         here = b.icmp_signed("<=", b.get(born, row), watermark)
-        lives = b.icmp_signed(">", b.get(b.array(work, "died"), row), watermark)
+        lives = b.icmp_signed(">", b.get(died, row), watermark)
         b.store(b.and_(here, lives), answer)
     with b.if_then(b.not_(b.is_null(passes))):
-        mask = b.get(passes, query, POINTER)
+        mask = b.get(passes, which, POINTER)
         with b.if_then(b.not_(b.is_null(mask))):
             past = b.icmp_unsigned("!=", b.get(mask, row, I8), ir.Constant(I8, 0))
             b.store(b.and_(b.load(answer, typ=past.type), past), answer)

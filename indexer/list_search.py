@@ -11,6 +11,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from weakref import ReferenceType, ref
 
 from indexer.asks import Ask
 from indexer.background import Background
@@ -20,7 +22,7 @@ from indexer.lists import Lists
 from indexer.probe import Probe
 from indexer.scan import Nearest
 from indexer.search import Candidates, by_view
-from indexer.sweeps import Job, Part, jobs, parts_of, sweep
+from indexer.sweeps import Job, Part, Parts, jobs, parts_of, sweep
 from indexer.view import View
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,25 @@ class _Ended(Exception):
     """The search was closed while lists were made."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What searches of some versions share.
+
+    Attributes:
+        views: the versions; that they are searched often keeps none of them.
+        parts: of these.
+        rewrites: how many of their codes had been put back.
+        lists: as they were.
+        probe: of these lists; None: there were none.
+    """
+
+    views: tuple[ReferenceType[View], ...]
+    parts: Parts
+    rewrites: int
+    lists: Lists | None
+    probe: Probe | None
+
+
 class ListSearch:
     """The approximate searches of one reader, and the lists that it makes for them.
 
@@ -58,6 +79,7 @@ class ListSearch:
         self.share = share
         self._worth_it = worth_it
         self._lists: Lists | None = None
+        self._opened: _Opened | None = None
         self._upkeep = Background("lists")
         self._beginning = threading.Lock()
         self._ended = threading.Event()
@@ -77,8 +99,8 @@ class ListSearch:
         `looked` is told the number of each ask that was answered approximately.
         """
         checkpoint()
-        parts = parts_of(views)
-        probe = self._probe(parts, len(asks))
+        opened = self._open(views)
+        parts, probe = opened.parts, self._probe(opened, len(asks))
 
         def find(job: Job) -> list[Nearest]:
             return sweep(parts, asks, job, crew, checkpoint)
@@ -91,7 +113,7 @@ class ListSearch:
                 for number, masks in zip(job.asks, job.masks, strict=True):
                     ask, one = asks[number], None
                     if ask.within >= ask.code.size * 8:
-                        one = probe.nearest(ask, number, masks, find)
+                        one = probe.nearest(ask, number, masks, self.share, find)
                         if looked is not None:
                             looked(number)
                     elif ask.within <= ask.code.size * 8 // _NARROW:
@@ -115,16 +137,33 @@ class ListSearch:
         self._ended.set()
         with self._beginning:
             self._upkeep.wait()
+        self._opened = None
 
-    def _probe(self, parts: Sequence[Part], queries: int) -> Probe | None:
+    def _open(self, views: Sequence[View]) -> _Opened:
+        """What searches of these versions share, made once while neither they nor the lists change."""
+        last, lists = self._opened, self._lists
+        if last is not None and len(views) == len(last.views) and lists is last.lists:
+            same = all(known() is view for known, view in zip(last.views, views, strict=True))
+            if same and _rewrites(last.parts) == last.rewrites:
+                return last
+        parts = parts_of(views)
+        rewrites = _rewrites(parts)
+        probe = Probe(parts, lists) if lists is not None and parts else None
+        made = _Opened(tuple(ref(view, self._forget) for view in views), parts, rewrites, lists, probe)
+        self._opened = made
+        return made
+
+    def _forget(self, _: ReferenceType[View]) -> None:
+        """A version has gone; its segments shall not stay for the next search."""
+        self._opened = None
+
+    def _probe(self, opened: _Opened, queries: int) -> Probe | None:
         """The lists as they are; None where reading everything is the better way. Sees to it that they are made."""
-        total = rows_of(parts)
+        total, probe = rows_of(opened.parts), opened.probe
         if total < self._worth_it:
             return None
-        lists = self._lists
-        probe = None if lists is None else Probe(parts, lists, self.share)
         if probe is None or probe.missing > max(_TAIL, total // _TAIL_SHARE) or total >= _GROWN * probe.chosen_by:
-            self._begin(parts)
+            self._begin(opened.parts)
         together = total < self._worth_it * min(queries, _TOGETHER)
         return None if together or probe is None or 2 * probe.missing > total else probe
 
@@ -163,3 +202,7 @@ class ListSearch:
             self._lists = Lists(choose(parts, checkpoint), parts, None, checkpoint)
         else:
             self._lists = Lists(lists.centres, parts, lists, checkpoint)
+
+
+def _rewrites(parts: Parts) -> int:
+    return sum(part.segment.rewrites for part in parts)

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.centres import Centres, nearest_centres
-from indexer.kernel import kernel
+from indexer.kernel import SHIFT, kernel
 from indexer.scan import Ints
 from indexer.segments import LIVE, Segment
-from indexer.sweeps import SHIFT, Part
+from indexer.sweeps import Part
 
 SPARE = 64
-"""Rows behind the last list: a stretch is read on to the end of a group."""
+"""Rows behind the last list: the memory of a stretch is read on to the end of a group."""
 _PIECE = 8192
 
 
@@ -55,6 +55,8 @@ class Lists:
         where: int64 [n + SPARE], the segment's number above `SHIFT`, the row below; -1 behind the last list.
         starts: int64 [lists + 1], where each list starts in both.
         living: int64 [lists], how many codes of each lived when they were made.
+        total: how many lived in all.
+        ends: int64 [segments], how many of each one's first rows stand in lists.
         reach: int64 [lists], no code is farther from its centre than this.
     """
 
@@ -77,6 +79,8 @@ class Lists:
         alive = np.concatenate([part.segment.died[: part.length] == LIVE for part in parts])
         self.starts = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=lists))])
         self.living = np.bincount(of[alive], minlength=lists)
+        self.total = int(self.living.sum())
+        self.ends = np.array([part.length for part in parts], np.int64)
         order = np.argsort(of, kind="stable")
         rows = np.concatenate([(n << SHIFT) + np.arange(part.length) for n, part in enumerate(parts)])
         self.where = np.full(len(of) + SPARE, -1, np.int64)

@@ -15,9 +15,9 @@ import numpy as np
 
 from indexer.asks import Ask, Scope, Terms, Wanted
 from indexer.crew import Crew
-from indexer.kernel import kernel
+from indexer.kernel import ROW, SHIFT, kernel
 from indexer.scan import Ints, Nearest
-from indexer.sweeps import SHIFT, Part, jobs, parts_of, sweep
+from indexer.sweeps import Parts, jobs, parts_of, sweep
 from indexer.view import View
 
 __all__ = ["Ask", "Candidates", "Scope", "Terms", "Wanted", "nearest", "warm"]
@@ -59,29 +59,35 @@ def nearest(
     return found
 
 
-def by_view(parts: Sequence[Part], views: int, ask: Ask, found: Nearest) -> list[Candidates]:
+def by_view(parts: Parts, views: int, ask: Ask, found: Nearest) -> list[Candidates]:
     """What was found, without what is left out, cut at the k-th distance again, by view."""
     ranked = np.lexsort((found.slots, found.distances))
     slots, distances = found.slots[ranked], found.distances[ranked]
-    left_out = [
-        part.base + index
-        for part in parts
-        if (indices := ask.terms[part.view].excluded.get(part.segment.number))
-        for index in indices
-    ]
-    if left_out:
-        stays = ~np.isin(slots, left_out)
+    if ask.left_out:
+        stays = ~np.isin(slots, _left_out(parts, ask))
         slots, distances = slots[stays], distances[stays]
     if len(distances) > ask.k:
         near = int(np.searchsorted(distances, distances[ask.k - 1], side="right"))
         slots, distances = slots[:near], distances[:near]
     numbers = slots >> SHIFT
-    names = np.empty(len(slots), np.int64)
-    in_view = np.array([part.view for part in parts], np.int64)[numbers]
-    for number in np.unique(numbers):
+    first = parts.slots[numbers]
+    names = first + (slots & ROW)
+    for number in set(numbers[first < 0].tolist()):
         here = numbers == number
-        names[here] = parts[number].segment.slots_at(slots[here] - parts[number].base)
+        names[here] = parts[number].segment.slots_at(slots[here] & ROW)
+    if views == 1:
+        return [Candidates(names, distances)]
+    in_view = parts.views[numbers]
     return [Candidates(names[in_view == view], distances[in_view == view]) for view in range(views)]
+
+
+def _left_out(parts: Parts, ask: Ask) -> list[int]:
+    return [
+        part.base + index
+        for part in parts
+        if (indices := ask.terms[part.view].excluded.get(part.segment.number))
+        for index in indices
+    ]
 
 
 def warm(bits: int) -> None:

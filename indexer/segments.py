@@ -54,6 +54,8 @@ class Segment:
         codes: uint8 [capacity, bits / 8].
         born, died: int64 [capacity], offsets.
         addresses: of codes, born and died in memory: looking them up for each search costs as much as a small one.
+        first_slot: the number of the slot at index 0, which those of the others follow; -1 in a compacted segment,
+            where they do not.
         object_index: int32 [capacity].
         flags, label, category, board, nth, check: uint32 [capacity].
     """
@@ -100,6 +102,7 @@ class Segment:
         self.check: npt.NDArray[np.uint32] = self._column("check")
         self._living: tuple[int, int] | None = None
         self._slots: npt.NDArray[np.uint64] | None = self._column("slot") if name.compacted else None
+        self.first_slot = slot_of(name.number, 0) if self._slots is None else -1
         self._edits: npt.NDArray[np.uint64] = np.asarray(self._meta_map)[EDITS_AT : EDITS_AT + 16].view("<u8")
 
     @property

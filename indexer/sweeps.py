@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from indexer.asks import Ask, Terms, Wanted
 from indexer.crew import ALONE, Crew
-from indexer.scan import ALL, Ints, Mask, Nearest, Stored, Sweep, merged
+from indexer.kernel import SHIFT
+from indexer.scan import ALL, Ints, Mask, Nearest, Stored, Sweep, merged, table_of
 from indexer.segments import Segment
 from indexer.view import View
 
-SHIFT = 32
 _PICKED_SHARE = 0.4
 _MASKED_AT_ONCE = 16
 _UNIT_BYTES = 32 << 20
@@ -51,9 +52,28 @@ class Part:
         return self.number << SHIFT
 
 
-def parts_of(views: Sequence[View]) -> list[Part]:
+class Parts(list[Part]):
+    """The parts of some views, `Part.number` in order."""
+
+    @cached_property
+    def table(self) -> Ints:
+        """As the kernel looks them up, see `indexer.scan.table_of`."""
+        return table_of([part.stored for part in self])
+
+    @cached_property
+    def views(self) -> Ints:
+        """int64 [parts], the view of each."""
+        return np.array([part.view for part in self], np.int64)
+
+    @cached_property
+    def slots(self) -> Ints:
+        """int64 [parts], the number of each one's first slot; -1 where the others do not follow it."""
+        return np.array([part.segment.first_slot for part in self], np.int64)
+
+
+def parts_of(views: Sequence[View]) -> Parts:
     """The segments of views, numbered."""
-    parts: list[Part] = []
+    parts = Parts()
     for at, view in enumerate(views):
         for segment, length in view.segments:
             if length:
@@ -70,7 +90,8 @@ class Job:
     Attributes:
         asks: their numbers.
         masks: for each of them which rows of each part pass; not where rows are listed.
-        rows: the rows to look at in each part, for all of these queries; None: all rows.
+        rows: the rows to look at for all of these queries, in any number of arrays, as `Part.base` and the row in it;
+            None: all rows.
     """
 
     asks: list[int] = field(default_factory=list)
@@ -88,6 +109,10 @@ def jobs(parts: Sequence[Part], asks: Sequence[Ask]) -> Iterator[Job]:
             same[tuple(terms.wanted for terms in ask.terms)].append(number)
     together, masked = Job(), 0
     for wanted, numbers in same.items():
+        if all(one.everything for one in wanted):
+            together.asks += numbers
+            together.masks += [[None] * len(parts)] * len(numbers)
+            continue
         masks = [wanted[part.view].mask(part.segment, part.length) for part in parts]
         if _passing(parts, masks) < _PICKED_SHARE * sum(part.length for part in parts):
             yield Job(numbers, rows=[_listed(part, mask) for part, mask in zip(parts, masks, strict=True)])
@@ -108,7 +133,7 @@ def _passing(parts: Sequence[Part], masks: Sequence[Mask | None]) -> int:
 
 
 def _listed(part: Part, mask: Mask | None) -> Ints:
-    return np.arange(part.length) if mask is None else np.flatnonzero(mask)
+    return part.base + (np.arange(part.length) if mask is None else np.flatnonzero(mask))
 
 
 def _only(part: Part, terms: Terms) -> Ints:
@@ -118,21 +143,20 @@ def _only(part: Part, terms: Terms) -> Ints:
         return _listed(part, mask)
     rows = np.array(sorted(terms.only.get(part.segment.number, ())), np.int64)
     rows = rows[rows < part.length]
-    return rows if mask is None else rows[mask[rows]]
+    return part.base + (rows if mask is None else rows[mask[rows]])
 
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A piece of a job that one thread does: a stretch of a part's rows, or of those that are listed."""
+    """A piece of a job that one thread does: a stretch of a part's rows, or of those that are listed (no part)."""
 
-    part: Part
+    part: Part | None
     start: int
     stop: int
-    rows: Ints | None
 
 
 def sweep(
-    parts: Sequence[Part],
+    parts: Parts,
     asks: Sequence[Ask],
     job: Job,
     crew: Crew,
@@ -141,7 +165,7 @@ def sweep(
     """What each of a job's queries finds. As many more as it leaves out are found, so that k are left over.
 
     Args:
-        parts: all of them, `Part.number` in order.
+        parts: all of them.
         asks: all queries.
         job: which of them, and where.
         crew: threads to use.
@@ -151,7 +175,8 @@ def sweep(
     codes = np.stack([ask.code for ask in chosen])
     k = np.array([ask.k + ask.left_out for ask in chosen], np.int64)
     bounds = np.array([ask.within for ask in chosen], np.int64)
-    units = _units(parts, job, crew.threads, codes.shape[1])
+    rows = None if job.rows is None else np.concatenate([np.empty(0, np.int64), *job.rows])
+    units = _units(parts, job, rows, crew.threads, codes.shape[1])
     size = sum(unit.stop - unit.start for unit in units) * codes.size
     free = crew if size > _ALONE_BYTES else ALONE
 
@@ -161,7 +186,16 @@ def sweep(
         def join() -> Callable[[_Unit], None]:
             mine = Sweep(codes[which], k, bounds, room)
             sweeps.append(mine)
-            return lambda unit: _do(mine, unit, job.masks[which], checkpoint)
+
+            def do(unit: _Unit) -> None:
+                checkpoint()
+                if rows is not None:
+                    mine.pick_of(parts.table, rows[unit.start : unit.stop])
+                elif unit.part is not None:
+                    masks = [mask[unit.part.number] for mask in job.masks[which]]
+                    mine.scan(unit.part.stored, unit.start, unit.stop, masks)
+
+            return do
 
         free.run(units, join)
         return [merged(sweeps, n, int(k[n]), int(bounds[n])) for n in range(len(k))]
@@ -173,23 +207,13 @@ def sweep(
     return found
 
 
-def _do(mine: Sweep, unit: _Unit, masks: Sequence[Sequence[Mask | None]], checkpoint: Callable[[], None]) -> None:
-    checkpoint()
-    if unit.rows is not None:
-        mine.pick(unit.part.stored, unit.rows[unit.start : unit.stop])
-    else:
-        mine.scan(unit.part.stored, unit.start, unit.stop, [mask[unit.part.number] for mask in masks])
-
-
-def _units(parts: Sequence[Part], job: Job, threads: int, code_bytes: int) -> list[_Unit]:
+def _units(parts: Parts, job: Job, rows: Ints | None, threads: int, code_bytes: int) -> list[_Unit]:
     """Pieces that take some milliseconds at most, and are enough for every thread."""
-    lengths = [part.length for part in parts] if job.rows is None else [len(rows) for rows in job.rows]
-    share = -(-sum(lengths) // (4 * threads))
+    pieces = [(part, part.length) for part in parts] if rows is None else [(None, len(rows))]
+    share = -(-sum(length for _, length in pieces) // (4 * threads))
     limit = _UNIT_BYTES // code_bytes // max(1, len(job.asks) // 8)
     step = max(_FEWEST_ROWS, min(share if threads > 1 else limit, limit))
     step = -(-step // _WHOLE_GROUPS) * _WHOLE_GROUPS
     return [
-        _Unit(part, start, min(start + step, length), None if job.rows is None else job.rows[part.number])
-        for part, length in zip(parts, lengths, strict=True)
-        for start in range(0, length, step)
+        _Unit(part, start, min(start + step, length)) for part, length in pieces for start in range(0, length, step)
     ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from indexer.segments import Segment, place_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class View:
     """One committed version of one partition.
 

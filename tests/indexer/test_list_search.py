@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -186,6 +188,47 @@ def test_a_code_that_was_put_back_and_a_segment_that_was_replaced_are_found(tmp_
     now = View(0, 0, ((other, SLOTS), (replaced, SLOTS)))
     (found,) = pairs(search.nearest([now], [ask], crew=ALONE, checkpoint=nothing))
     assert found == exactly(now, [ask])[0]
+    search.close()
+
+
+def test_several_versions_in_turn_are_searched_as_each_of_them_is(tmp_path: Path) -> None:
+    """Of two partitions, whose segments lists know in another order, or of which a version has fewer or less."""
+    random = np.random.default_rng(11)
+    made = segments(tmp_path, random, 3)
+    search = ListSearch(1.0, worth_it=1)
+    first, second = View(0, 20, ((made[0], SLOTS), (made[1], SLOTS))), View(1, 20, ((made[2], SLOTS),))
+    search.make([first, second])
+    fewer, older = View(0, 20, ((made[1], SLOTS),)), View(0, 3, ((made[0], SLOTS), (made[1], 700)))
+    few = ListSearch(0.2, worth_it=1)
+    few.make([first, second])
+    for _ in range(2):
+        for views in ([first, second], [second, first], [first], [second, fewer], [older, second], [older]):
+            terms = (Terms(Wanted(label=1), {}), FREE)
+            for free in (terms, terms[::-1], (FREE, FREE)):
+                ask = Ask(made[2].codes[random.integers(SLOTS)], 5, BITS, free[: len(views)])
+                exact = nearest(views, [ask], crew=ALONE, checkpoint=nothing)
+                assert pairs(search.nearest(views, [ask], crew=ALONE, checkpoint=nothing)) == pairs(exact)
+                wide = nearest(views, [Ask(ask.code, 3 * SLOTS, BITS, ask.terms)], crew=ALONE, checkpoint=nothing)
+                found = few.nearest(views, [ask], crew=ALONE, checkpoint=nothing)
+                for some, possible in zip(pairs(found), pairs(wide), strict=True):
+                    assert set(some) <= set(possible)
+                assert sum(map(len, pairs(found))) >= 5
+    search.close()
+    few.close()
+
+
+def test_no_version_stays_because_it_was_searched(tmp_path: Path) -> None:
+    """Segments that were replaced go, though the next search may be far off."""
+    codes = crowds(np.random.default_rng(12), SLOTS, 20)
+    segment = segment_of(tmp_path, 0, codes)
+    search = ListSearch(0.05, worth_it=1)
+    view = View(0, 0, ((segment, SLOTS),))
+    search.make([view])
+    search.nearest([view], [Ask(codes[0], 5, BITS, (FREE,))], crew=ALONE, checkpoint=nothing)
+    gone = ref(segment)
+    del view, segment
+    gc.collect()
+    assert gone() is None
     search.close()
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import kernel, scan
-from indexer.scan import ALL, Stored, Sweep, distances_to, merged
+from indexer.kernel import SHIFT
+from indexer.scan import ALL, Mask, Stored, Sweep, distances_to, merged, standing, table_of
 
 WIDTHS = (1, 3, 8, 9, 20, 64, 160, 512)
 NOW = 60
@@ -89,15 +90,16 @@ def test_lesser_processors_count_the_same(
         assert merged([sweep], number, 4, width * 8).bound == np.sort(distances)[3]
 
 
-def test_stretches_are_read_to_the_ends_of_their_groups() -> None:
+def test_stretches_are_looked_at_and_nothing_beside_them() -> None:
+    """Though the memory is read on to the end of a group."""
     random = np.random.default_rng(8)
     codes = codes_of(random, 300, 32)
-    lanes = kernel.kernel(32).lanes
-    starts, stops = [3, 100, 222], [40, 101, 222]
-    read = {row for a, b in zip(starts, stops, strict=True) for row in range(a, a + -(-(b - a) // lanes) * lanes)}
-    sweep = Sweep(codes[:1], np.array([400]), np.array([256]))
-    sweep.stretches(Stored(codes), starts, stops)
-    assert set(merged([sweep], 0, 400, 256).slots.tolist()) == read
+    starts, stops = np.array([3, 100, 222, 290]), np.array([40, 101, 222, 292])
+    for queries in (1, 3):
+        sweep = Sweep(codes[:queries], np.full(queries, 400), np.full(queries, 256))
+        sweep.stretches(Stored(codes), starts, stops)
+        for number in range(queries):
+            assert sorted(merged([sweep], number, 400, 256).slots.tolist()) == [*range(3, 40), 100, 290, 291]
 
 
 def test_codes_that_come_ever_nearer_do_not_fill_the_room() -> None:
@@ -107,3 +109,49 @@ def test_codes_that_come_ever_nearer_do_not_fill_the_room() -> None:
     sweep.scan(Stored(codes), 0, 4000)
     found = merged([sweep], 0, 3, 4096)
     assert sorted(zip(found.distances.tolist(), found.slots.tolist(), strict=True)) == [(1, 3999), (2, 3998), (3, 3997)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from((3, 20, 160)), st.integers(1, 5), st.integers(1, 3))
+def test_listed_slots_of_many_parts_are_looked_at_as_each_part_by_itself(
+    seed: int, width: int, parts: int, queries: int
+) -> None:
+    """Each with its own version and filter; some have no versions at all."""
+    random = np.random.default_rng(seed)
+    stored, slots, masks = [], [], []
+    for number in range(parts):
+        n = int(random.integers(1, 200))
+        codes = codes_of(random, n, width)
+        if random.random() < 0.3:
+            stored.append(Stored(codes))
+        else:
+            died = np.where(random.random(n) < 0.3, random.integers(0, 200, n), 2**62)
+            stored.append(Stored(codes, 0, random.integers(0, 100, n), died, int(random.integers(30, 90))))
+        slots.append((number << SHIFT) + np.flatnonzero(random.random(n) < 0.7))
+        masks.append(None if random.random() < 0.5 else random.random(n) < 0.6)
+    table, listed = table_of(stored), np.concatenate(slots)
+
+    def lives(slot: int, masks: list[Mask | None]) -> bool:
+        part, row = stored[slot >> SHIFT], slot & kernel.ROW
+        mask = masks[slot >> SHIFT]
+        here = part.born is None or part.died is None or part.born[row] <= part.watermark < part.died[row]
+        return bool(here and (mask is None or mask[row]))
+
+    asked = random.integers(0, 256, (queries, width), np.uint8)
+    sweep = Sweep(asked, np.full(queries, 4), np.full(queries, width * 8))
+    sweep.pick_of(table, listed[: len(listed) // 2])
+    sweep.pick_of(table, listed[len(listed) // 2 :])
+    free: list[Mask | None] = [None] * parts
+    for number, query in enumerate(asked):
+        found = merged([sweep], number, 4, width * 8)
+        distances = {
+            slot: int(np.bitwise_count(stored[slot >> SHIFT].codes[slot & kernel.ROW] ^ query).sum())
+            for slot in listed.tolist()
+            if lives(slot, free)
+        }
+        last = sorted(distances.values())[:4][-1] if len(distances) >= 4 else width * 8
+        near = {slot: distance for slot, distance in distances.items() if distance <= last}
+        assert dict(zip(found.slots.tolist(), found.distances.tolist(), strict=True)) == near
+        assert found.total == len(near)
+    expected = [slot for slot in listed.tolist() if lives(slot, masks)]
+    assert standing(width, table, listed, masks).tolist() == expected
