@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from dotstream.errors import Misconfigured
 from ops.commands.options import Changes, Json, Resume, say, settings_of
+from ops.commands.problems import ProblemsFile, tell
 
 FLOORS_AND_SERVED = ["pixels", "efficientnet_lite0"]
 
@@ -44,6 +46,7 @@ def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
     embedding_plot: Annotated[
         Path | None, typer.Option("--embedding-plot", metavar="PNG", help="Draw Figure 6.")
     ] = None,
+    listed: ProblemsFile = None,
     as_json: Json = False,
 ) -> None:
     """Precision at 1, 5 and 10 of features and codes, by section 4's protocol, with 95 % bootstrap intervals.
@@ -52,7 +55,6 @@ def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
     """
     from ops.retrieval import draw_embedding, draw_noise, report
     from triton_models.data.manifest import read_labelled
-    from triton_models.data.problems import counted as counted_problems
     from triton_models.data.seeds import shuffled
     from triton_models.retrieval.evaluate import evaluate as run
     from triton_models.retrieval.features import Asked
@@ -62,6 +64,9 @@ def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
     every, problems = read_labelled(source)
     has_splits = any(picture.split for picture in every)
     chosen = [picture for picture in every if not has_splits or split in ("all", picture.split)]
+    if not chosen:
+        splits = ", ".join(sorted({picture.split for picture in every}))
+        raise Misconfigured(f"{source} has no picture of split {split!r}; there are {splits}, and all")
     if most is not None and len(chosen) > most:
         keep = set(shuffled(seed, [str(picture.path) for picture in chosen], "most")[:most])
         chosen = [picture for picture in chosen if str(picture.path) in keep]
@@ -71,8 +76,7 @@ def eval_retrieval(  # noqa: PLR0917  typer reads the options from the signature
     evaluation = run(
         chosen, asked, Protocol(queries, per_class, seed), cache=cache, calibration=calibration, batch=batch, say=say
     )
-    for reason, count in counted_problems([*problems, *evaluation.problems]).items():
-        say(f"left out, {reason}: {count}")
+    tell([*problems, *evaluation.problems], listed)
     if embedding_plot is not None:
         draw_embedding(embedding_plot, evaluation, asked, seed)
     plots = draw_noise(noise_plot, evaluation, asked, cache, seed) if noise_plot is not None else {}

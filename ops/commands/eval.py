@@ -12,6 +12,7 @@ from ops.commands.dots import measure as dots
 from ops.commands.embedder import eval_retrieval
 from ops.commands.eval_discovery import flashlight, lens, objects
 from ops.commands.options import Json, answer, say, settings_of
+from ops.commands.problems import ProblemsFile, tell
 from ops.commands.related import eval_related
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def detection(
     rounds: Annotated[int, typer.Option(min=1, help="Pictures whose latency is measured.")] = 100,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda, for checkpoints.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")] = 0,
+    listed: ProblemsFile = None,
     as_json: Json = False,
 ) -> None:
     """Precision and recall per group of classes, COCO's average precision, and latency.
@@ -82,6 +84,7 @@ def detection(
     labels = read_label_map(label_map) if label_map else None
     test = open_data(data, split, labels=labels, progress=say)
     tuning = open_data(data, calibrate, labels=test.labels, progress=say) if calibrate else None
+    tell([*test.problems, *(tuning.problems if tuning else ())], listed)
     names = model or ([] if checkpoint else [settings_of().settings.triton.detector])
     if threads:
         import torch

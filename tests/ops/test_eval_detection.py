@@ -65,6 +65,15 @@ def test_checkpoints_are_compared_with_the_first(scenes: Path, trained: Path) ->
         run(scenes, "--checkpoint", str(trained), "--checkpoint", str(trained))
 
 
+def test_what_cannot_be_used_is_listed(scenes: Path, trained: Path, tmp_path: Path) -> None:
+    spoilt = draw_scenes(tmp_path, "val", 2).parent / "images" / "0.png"
+    spoilt.write_bytes(b"no picture")
+    words = ["--split", "val", "--checkpoint", str(trained), "--problems", str(tmp_path / "list.jsonl"), "--json"]
+    facts = json.loads(run(tmp_path, *words))
+    assert facts["conditions"]["left_out"] == "picture_format 1"
+    assert json.loads((tmp_path / "list.jsonl").read_text())["path"] == str(spoilt)
+
+
 @pytest.mark.parametrize("words", [["--proposals", "100"], ["--objectness", "0.2"]])
 def test_regions_are_not_asked_of_a_detector_without(scenes: Path, trained: Path, words: list[str]) -> None:
     with pytest.raises(Misconfigured, match="Faster R-CNN"):

@@ -34,9 +34,14 @@ class Problem:
 
 
 def write_problems(folder: Path, problems: Iterable[Problem]) -> None:
-    """Writes `problems.jsonl`, empty where there is none."""
+    """Writes a folder's `problems.jsonl`, empty where there is none."""
+    write_list(folder / PROBLEMS_FILE, problems)
+
+
+def write_list(path: Path, problems: Iterable[Problem]) -> None:
+    """Writes problems as JSONL."""
     lines = [json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems]
-    write_whole(folder / PROBLEMS_FILE, "".join(lines).encode())
+    write_whole(path, "".join(lines).encode())
 
 
 def counted(problems: Iterable[Problem]) -> dict[str, int]:

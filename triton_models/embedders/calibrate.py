@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dotstream.errors import Misconfigured
 from triton_models.data.manifest import read_labelled
-from triton_models.data.problems import Problem
+from triton_models.data.problems import summary
 from triton_models.data.seeds import shuffled
 from triton_models.embedders.codes import medians
 from triton_models.embedders.pictures import batches
@@ -42,12 +42,11 @@ def calibrated(loaded: Loaded, layers: Sequence[str], source: Path, count: int, 
     Raises:
         Misconfigured: fewer than two pictures can be used.
     """
-    pictures, _ = read_labelled(source)
+    pictures, problems = read_labelled(source)
     if any(picture.split for picture in pictures):
         pictures = [picture for picture in pictures if picture.split == "train"]
     by_path = {str(picture.path): picture for picture in pictures}
     chosen = [by_path[path] for path in shuffled(0, list(by_path), "calibration")[:count]]
-    problems: list[Problem] = []
     rows: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in layers}
     read = 0
     sample: NDArray[np.uint8] | None = None
@@ -58,7 +57,8 @@ def calibrated(loaded: Loaded, layers: Sequence[str], source: Path, count: int, 
                 rows[layer].append(values.numpy())
         read += len(images)
     if sample is None or read < 2:
-        raise Misconfigured(f"{source}: {len(problems)} of {len(chosen)} pictures cannot be decoded; two are needed")
+        raise Misconfigured(f"{source}: {read} pictures can be used, two are needed; left out: {summary(problems)}")
     name = "/".join(source.resolve().parts[-2:])
     found = {layer: medians(np.concatenate(parts)) for layer, parts in rows.items()}
-    return Calibration(found, f"{read} pictures of {name}", sample)
+    said = f"{read} pictures of {name}" + (f", {len(problems)} left out" if problems else "")
+    return Calibration(found, said, sample)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dotstream.errors import Misconfigured
 from triton_models.data.manifest import Labelled
-from triton_models.data.problems import Problem
+from triton_models.data.problems import Problem, summary
 from triton_models.data.seeds import shuffled
 from triton_models.embedders.codes import BitStatistics, Floats, medians, pack, statistics
 from triton_models.embedders.pictures import usable
@@ -119,7 +119,9 @@ def evaluate(
     """
     good, problems = usable(pictures)
     if len(good) < 2:
-        raise Misconfigured(f"{len(good)} of {len(pictures)} pictures can be decoded; an evaluation needs more")
+        raise Misconfigured(
+            f"{len(good)} of {len(pictures)} pictures can be decoded, an evaluation needs more: {summary(problems)}"
+        )
     sides = split([one.label for one in good], [one.object for one in good], protocol)
     names = numbered([one.object for one in good])
     result = Evaluation(good, sides, names[sides.queries], problems=problems)

@@ -101,7 +101,8 @@ def test_what_was_not_evaluated_is_an_error(evaluation: Evaluation) -> None:
 def test_the_command_prints_model_weights_data_and_split(data: Path, tmp_path: Path) -> None:
     plots = ["--noise-plot", str(tmp_path / "noise.png"), "--embedding-plot", str(tmp_path / "map.png")]
     words = ["retrieval", str(data), "--queries", "10", "--model", "pixels", "--model", "googlenet_loss3=random"]
-    run = CliRunner().invoke(app, [*words, *plots, "--json"])
+    listed = tmp_path / "left out.jsonl"
+    run = CliRunner().invoke(app, [*words, *plots, "--problems", str(listed), "--json"])
     assert run.exit_code == 0, run.output
     facts = json.loads(run.stdout)
     assert set(facts) == {"name", "conditions", "figures"} and facts["name"] == "retrieval"
@@ -109,10 +110,16 @@ def test_the_command_prints_model_weights_data_and_split(data: Path, tmp_path: P
     assert facts["conditions"]["synthetic"] == "0 of 36 pictures" and facts["conditions"]["left_out"] == 1
     assert {"value", "unit"} <= set(facts["figures"]["pixels raw L2 P@1"])
     assert facts["figures"]["googlenet_loss3=RANDOM raw L2 P@1"]["peer"] == 0.095
-    assert "left out, picture_truncated: 1" in run.stderr
+    assert "left out, picture_truncated: 1" in run.stderr and str(data / "broken.jpg") in run.stderr
+    assert json.loads(listed.read_text())["path"] == str(data / "broken.jpg")
     for plot in ("noise.png", "map.png"):
         with Image.open(tmp_path / plot) as picture:
             assert min(picture.size) > 500
+
+
+def test_a_split_that_is_not_there_is_named(data: Path) -> None:
+    refused = CliRunner().invoke(app, ["retrieval", str(data), "--split", "val", "--model", "pixels"]).exception
+    assert isinstance(refused, Misconfigured) and "'val'; there are test, and all" in str(refused)
 
 
 def test_thresholds_from_the_evaluated_pictures_themselves_are_told(data: Path, tmp_path: Path) -> None:
