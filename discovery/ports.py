@@ -78,6 +78,10 @@ class Index(Protocol):
         """The pin's winning record, deletes included; None for a pin that the index never saw."""
         ...
 
+    def at_hand(self, pin_id: str) -> Found | None:
+        """As `pin`, without ever refreshing. Raises LeaseExpired or NotInView where that would be needed."""
+        ...
+
     def pins(self, pin_ids: Sequence[str]) -> Sequence[Found | None]:
         """The winning records of many pins, in their order, each as `pin` gives it."""
         ...

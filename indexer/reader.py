@@ -299,6 +299,16 @@ class IndexReader:
         number = partition_of(arguments.text("pin_id", pin_id).encode(), len(self._followers))
         return self._settled(lambda version: _pin(version, number, pin_id))
 
+    def at_hand(self, pin_id: str) -> Entry | None:
+        """As `pin`, from the version at hand alone, so that nothing is waited for but the row: for event loops.
+
+        Raises:
+            LeaseExpired, NotInView: refresh first, or ask `pin`.
+        """
+        number = partition_of(arguments.text("pin_id", pin_id).encode(), len(self._followers))
+        with self._asking() as version:
+            return _pin(version, number, pin_id)
+
     def pins(self, pin_ids: Sequence[str]) -> list[Entry | None]:
         """The winning records of many pins, in their order, each as `pin` gives it; quicker than one by one."""
         wanted = arguments.texts("pin_ids", pin_ids)

@@ -23,7 +23,6 @@ from discovery.schemas import (
     of_pin,
 )
 from discovery.thumbnails import snapped
-from indexer.records_pb2 import DotRecord
 
 router = APIRouter(tags=["pins"])
 
@@ -51,20 +50,20 @@ async def pins(
 @router.get(
     "/pins/{pin_id:path}/dots",
     response_model=DotsJson,
-    response_model_exclude_none=True,
     responses=documented("unknown-pin", "no-dots-yet", "deleted-pin", "unavailable"),
 )
-async def dots(
-    here: Here, response: Response, pin_id: PinId, if_none_match: Annotated[str | None, Header()] = None
-) -> DotsJson | Response:
+async def dots(here: Here, pin_id: PinId, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """The pin's dots, shown and suppressed, with signals and reasons. Has an ETag."""
-    record, scores = await here.read(lambda: _dots(here, pin_id))
+    found = await here.pin(pin_id)
+    record = here.services.dots.get(pin_id)
+    if record is None or record.deleted:
+        raise Problem("no-dots-yet", "the pin is searchable; its dots are still to be decided", retry_after_s=1)
     tag = f'"{record.generation}.{record.version}.{record.epoch}.{record.decision}"'
     headers = {"ETag": tag, "Cache-Control": REVALIDATE}
     if _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return of_dots(record, scores)
+    answer = of_dots(record, lines.scores_of(found.record, record))
+    return Response(answer.model_dump_json(exclude_none=True), headers=headers, media_type="application/json")
 
 
 @router.get(
@@ -82,7 +81,7 @@ async def picture(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The pin's picture as it was published, or scaled down and upright."""
-    record = (await here.read(lambda: here.live(pin_id))).record
+    record = (await here.pin(pin_id)).record
     tag = f'"{record.image_sha256.hex()}.{snapped(width) if width else 0}"'
     headers = {"ETag": tag, "Cache-Control": REVALIDATE, "Content-Security-Policy": PICTURE_POLICY}
     if _matches(if_none_match, tag):
@@ -114,7 +113,7 @@ async def lineage(here: Here, pin_id: PinId) -> LineageJson:
 async def pin(here: Here, pin_id: PinId, indexed_up_to: IndexedUpTo = None) -> PinJson:
     """The pin's newest record: its objects, its picture's size and colours, and the pin's own fields."""
     await here.reach(indexed_up_to)
-    return of_pin((await here.read(lambda: here.live(pin_id))).record)
+    return of_pin((await here.pin(pin_id)).record)
 
 
 def _page(here: Context, limit: int, before: str | None) -> PageJson:
@@ -130,14 +129,6 @@ def _page(here: Context, limit: int, before: str | None) -> PageJson:
     last = records[limit - 1] if len(records) > limit else None
     behind = None if last is None else cursor.write((last.recorded_at, last.pin_id))
     return PageJson(pins=cards, next=behind, indexed_up_to=here.word(offsets))
-
-
-def _dots(here: Context, pin_id: str) -> tuple[DotRecord, dict[int, float]]:
-    found = here.live(pin_id)
-    record = here.services.dots.get(pin_id)
-    if record is None or record.deleted:
-        raise Problem("no-dots-yet", "the pin is searchable; its dots are still to be decided", retry_after_s=1)
-    return record, lines.scores_of(found.record, record)
 
 
 def _matches(if_none_match: str | None, tag: str) -> bool:

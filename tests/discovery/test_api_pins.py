@@ -81,6 +81,14 @@ def test_dots_have_reasons_signals_and_an_etag(api: httpx.Client, stage: Stage) 
     assert api.get("/pins/a/dots").headers["etag"] != tag
 
 
+def test_look_ups_take_a_lease_that_had_run_out_again(api: httpx.Client, stage: Stage) -> None:
+    stage.dots(stage.pin("p", patch("red")))
+    until(lambda: stage.services.dots.get("p"))
+    for path in ("/pins/p", "/pins/p/dots", "/pins/p/picture") * 5:  # each before the announcer has renewed it too
+        stage.reader.rest()
+        assert api.get(path).status_code == 200
+
+
 def test_a_deleted_pin_is_gone_everywhere(api: httpx.Client, stage: Stage) -> None:
     stage.dots(stage.pin("a", patch("red")))
     stage.pin("b", patch("orange"))

@@ -122,6 +122,7 @@ def test_partitions_are_merged(index: Index) -> None:
     for pin_id, (_, record, _) in index.oracle.winners.items():
         entry = reader.pin(pin_id)
         assert entry is not None
+        assert reader.at_hand(pin_id) == entry
         assert (entry.record, entry.partition) == (record, partition_of(pin_id.encode(), PARTITIONS))
         assert record.deleted or reader.pins_with(record.image_sha256) == [pin_id]
 
@@ -245,7 +246,11 @@ def test_filters_and_limits_reach_the_search(index: Index) -> None:
 
 def test_a_reader_whose_lease_ran_out_refuses_until_it_is_refreshed(index: Index) -> None:
     reader = index.reader()
-    for ask in (lambda: reader.search(bytes(8), 1), lambda: reader.pin("a"), lambda: reader.newest(1), reader.size):
+    asks = (
+        *(lambda: reader.search(bytes(8), 1), lambda: reader.pin("a"), lambda: reader.at_hand("a")),
+        *(lambda: reader.newest(1), reader.size),
+    )
+    for ask in asks:
         with pytest.raises(LeaseExpired):
             ask()
     index.put(live("a"))
