@@ -133,7 +133,9 @@ def _passing(parts: Sequence[Part], masks: Sequence[Mask | None]) -> int:
 
 
 def _listed(part: Part, mask: Mask | None) -> Ints:
-    return part.base + (np.arange(part.length) if mask is None else np.flatnonzero(mask))
+    rows = np.arange(part.length) if mask is None else np.flatnonzero(mask)
+    rows += part.base
+    return rows
 
 
 def _only(part: Part, terms: Terms) -> Ints:
