@@ -106,11 +106,18 @@ class Job(Protocol[S]):
 
 @dataclass(frozen=True, slots=True)
 class StateWorkerSettings:
-    """How a state worker takes and publishes. Times are seconds."""
+    """How a state worker takes and publishes. Times are seconds.
+
+    `settle_s`: what Kafka gets to mark a transaction's end in every partition before the next one begins: one that
+    begins too early is refused, and the client asks again 20 ms later, 100 ms for one with offsets alone.
+    `readable_s`: the same before reading, so that what was told, which can be read from then on, is taken along.
+    """
 
     batch_max: int = 1_000
     idle_wait_s: float = 0.5
     sync_wait_s: float = 0.05  # while something is unsynced
+    readable_s: float = 0.004
+    settle_s: float = 0.008
     upkeep_every_s: float = 1.0
     hint_every_s: float = 10.0  # between commits of the group's offset, which only tools read
     dead_size_limit: int = 2 * 1_048_576 + 65_536
@@ -148,6 +155,7 @@ class StateWorker(Generic[S]):
         self._joined = False
         self._attempts = 0
         self._retry_at = 0.0
+        self._told_at = float("-inf")
         self._upkeep_at = 0.0
         self._hint_at = 0.0
         self._hinted: dict[Partition, int] = {}
@@ -202,6 +210,7 @@ class StateWorker(Generic[S]):
     # Taking and applying.
 
     def _take(self) -> dict[Partition, list[Message]]:
+        self._since_told(self._settings.readable_s)
         unsynced = any(o.state.durable_offset < o.state.applied_offset for o in self._owned.values())
         wait_s = self._settings.sync_wait_s if unsynced else self._settings.idle_wait_s
         messages = self._log.poll(self._settings.batch_max, wait_s)
@@ -230,10 +239,21 @@ class StateWorker(Generic[S]):
         outputs = [output for source in told for output in plans[source].outputs]
         outputs += self._dead_letters(poison for source in told for poison in plans[source].poison)
         if outputs:
-            self._log.commit(outputs, {source: messages[-1].offset + 1 for source, messages in taken.items()})
-            self._metrics.published.inc(len(outputs))
+            self._commit(outputs, {source: messages[-1].offset + 1 for source, messages in taken.items()})
         for source in told:
             self._move(source, plans[source], taken[source])
+
+    def _commit(self, outputs: Sequence[Output], positions: Mapping[Partition, int]) -> None:
+        self._since_told(self._settings.settle_s)
+        self._log.commit(outputs, positions)
+        self._told_at = self._clock.monotonic()
+        self._metrics.published.inc(len(outputs))
+
+    def _since_told(self, seconds: float) -> None:
+        """Waits until so much time has passed since the last transaction."""
+        wait = self._told_at + seconds - self._clock.monotonic()
+        if wait > 0:
+            self._clock.sleep(wait)
 
     def _move(self, source: Partition, plan: Plan, messages: Sequence[Message]) -> None:
         started = self._clock.monotonic()
@@ -270,9 +290,8 @@ class StateWorker(Generic[S]):
         owed = self._job.owed({source: owned.state for source, owned in self._owned.items() if owned.caught_up})
         positions = {source: owned.state.applied_offset + 1 for source, owned in self._owned.items()}
         if owed.outputs or (positions != self._hinted and self._clock.monotonic() >= self._hint_at):
-            self._log.commit(owed.outputs, positions)
+            self._commit(owed.outputs, positions)
             self._hinted, self._hint_at = positions, self._clock.monotonic() + self._settings.hint_every_s
-            self._metrics.published.inc(len(owed.outputs))
         owed.confirm()
         self._gauges()
 

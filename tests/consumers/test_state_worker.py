@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partialmethod
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -104,6 +107,26 @@ def test_records_are_applied_and_poison_is_dead_lettered(tmp_path: Path) -> None
     copied = sorted((m.key, m.value) for m in cluster.all(COPIES))
     assert copied == [(b"a", b"1"), (b"a", b"2"), (b"c", b"3")]
     assert place.registry.get_sample_value("dotstream_consumed_records_total", {"role": "words"}) == 5
+
+
+def test_kafka_gets_time_to_mark_a_transactions_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(cluster_of([(f"k{n}", "v") for n in range(20)]), tmp_path)
+    done: list[tuple[str, float]] = []
+    for name in ("poll", "commit"):
+
+        def noted(log: MemoryLog, *given: object, call: Callable[..., object], name: str) -> object:
+            done.append((name, place.clock.monotonic()))
+            return call(log, *given)
+
+        monkeypatch.setattr(MemoryLog, name, partialmethod(noted, call=getattr(MemoryLog, name), name=name))
+    for _ in range(12):
+        place.worker.step()
+    commits = [at for name, at in done if name == "commit"]
+    assert len(commits) > 7  # with the hint for tools, which directly follows the first one
+    assert min(after - before for before, after in pairwise(commits)) == pytest.approx(0.008)
+    read = [after - before for (name, before), (then, after) in pairwise(done) if (name, then) == ("commit", "poll")]
+    assert min(read) == pytest.approx(0.004)
+    place.worker.run(lambda: True)
 
 
 def test_a_rebalance_hands_the_states_over(tmp_path: Path) -> None:
