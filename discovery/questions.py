@@ -161,7 +161,7 @@ async def read(request: Request) -> Question:
     """The question in a request's body.
 
     Raises:
-        Problem: wrong-content-type, bad-request, bad-field, too-large.
+        Problem: wrong-content-type, bad-request, bad-field (also where preset and `buyable` contradict), too-large.
         BadBox: the box cannot be searched.
     """
     kind = _content_type(request)
@@ -248,6 +248,9 @@ def _fields(model: type[Form], fields: Mapping[str, object]) -> Form:
 def _question(
     asked: Narrowed, *, pin_id: str | None, object_index: int | None, picture: bytes | None, box: Box | None
 ) -> Question:
+    if asked.preset == "shop_the_look" and asked.buyable is False:
+        message = "shop_the_look answers buyable pins only; leave buyable out, or the preset"
+        raise Problem("bad-field", f"buyable: {message}", {"fields": [{"field": "buyable", "message": message}]})
     return Question(
         pin_id=pin_id,
         object_index=object_index,

@@ -11,6 +11,7 @@ from discovery import candidates, search
 from indexer.errors import SearchTimeout
 from indexer.tags import Tagged
 from tests.discovery.stage import Stage, patch
+from tests.discovery.test_api_pins import problem
 
 
 @pytest.fixture
@@ -123,6 +124,16 @@ def test_shop_the_look_is_buyable_with_experts_products_first(api: httpx.Client,
     assert found(ask(api, preset="shop_the_look", label="Patch"))[0] == "lamp"
     whole = api.post("/search/flashlight", json={"pin_id": "query", "preset": "shop_the_look"}).json()
     assert {hit["pin_id"] for hit in whole["results"] if hit["curated"]} == {"lamp", "shoes", "food"}
+
+
+@pytest.mark.parametrize("kind", ["flashlight", "objects"])
+def test_shopping_for_what_cannot_be_bought_is_refused(api: httpx.Client, shop: Stage, kind: str) -> None:
+    route, asked = f"/search/{kind}", {"preset": "shop_the_look", "buyable": False}
+    body = problem(api.post(route, json={"pin_id": "query", **asked}), 422, "bad-field")
+    assert [one["field"] for one in body["fields"]] == ["buyable"]
+    form = {"preset": "shop_the_look", "buyable": "false"}
+    problem(api.post(route, files={"image": ("x", patch("red"))}, data=form), 422, "bad-field")
+    assert api.post(route, json={"pin_id": "query", **asked, "buyable": True}).status_code == 200
 
 
 def test_a_box_that_hardly_moves_is_not_embedded_again(api: httpx.Client, shop: Stage) -> None:
