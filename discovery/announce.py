@@ -11,20 +11,27 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from discovery.dot_view import DotView
 from discovery.feed import Feed
 from discovery.metrics import ApiMetrics
 from discovery.ports import Index
 from discovery.schemas import of_card
+from dotstream.clock import Clock
 from dotstream.errors import Fatal, Retryable
+from indexer.records_pb2 import DotRecord, ObjectRecord
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 100
-"""Pins announced in one look, the newest; a page shows no more, and a flood must not fill the ring."""
+"""Pins, and decisions, announced in one look, the newest; where there are more, clients load anew."""
+GOING = 4096
+"""Pins that wait for the index to take them out; where there are more, clients load anew."""
 SETTLE_S = 0.01
 """Dots that arrive together are announced together."""
+SELDOM_S = 1.0
+"""Clients are told to load anew, and how many pins there are, at most so often."""
 
 
 class Announcer:
@@ -34,14 +41,23 @@ class Announcer:
         refresh_s: the longest time between two looks.
     """
 
-    def __init__(self, index: Index, dots: DotView, feed: Feed, metrics: ApiMetrics, *, refresh_s: float) -> None:
+    def __init__(
+        self, index: Index, dots: DotView, feed: Feed, metrics: ApiMetrics, clock: Clock, *, refresh_s: float
+    ) -> None:
         self._index = index
         self._dots = dots
         self._feed = feed
         self._metrics = metrics
+        self._clock = clock
         self._refresh_s = refresh_s
         self._seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._floor = (-1, "")  # below it stands what is no longer among the newest, though deletes may bring it up
+        self._going: OrderedDict[str, None] = OrderedDict()  # taken out by their dots, not yet by the index
         self._watermark: dict[int, int] | None = None
+        self._pins = -1
+        self._unnoticed = 0
+        self._missed = False
+        self._seldom_at = 0.0
         self._news = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -103,36 +119,73 @@ class Announcer:
         else:
             if moved:
                 self._announce_pins()
-            for pin_id in changed[-AT_ONCE:]:
-                self._announce_dots(pin_id)
+            self._announce_dots([*self._going, *changed] if moved else changed)
+            self._missed |= self._dots.unnoticed > self._unnoticed
+        self._unnoticed = self._dots.unnoticed
+        if (now := self._clock.monotonic()) >= self._seldom_at:
+            self._seldom_at = now + SELDOM_S
+            self._announce_seldom()
 
     def _note_newest(self) -> None:
-        for entry in self._index.newest(AT_ONCE):
-            self._is_new(entry.record.pin_id, entry.record.version, entry.record.revision)
+        self._missed = False
+        self._going.clear()
+        for record in self._newest():
+            self._is_new(record)
 
     def _announce_pins(self) -> None:
-        for entry in reversed(self._index.newest(AT_ONCE)):
-            record = entry.record
-            if self._is_new(record.pin_id, record.version, record.revision):
-                card = of_card(record, self._dots.get(record.pin_id))
-                self._feed.publish("pin", card.model_dump_json(exclude_none=True))
+        found = [record for record in reversed(self._newest()) if self._is_new(record)]
+        self._missed |= len(found) == AT_ONCE
+        for record in found:
+            card = of_card(record, self._dots.get(record.pin_id))
+            self._feed.publish("pin", card.model_dump_json(exclude_none=True))
 
-    def _announce_dots(self, pin_id: str) -> None:
-        found = self._index.pin(pin_id)
-        if found is None:
-            return
-        dots = self._dots.get(pin_id)
-        if found.record.deleted:
-            self._feed.publish("deleted", json.dumps({"pin_id": pin_id}))
-        elif dots is not None and not dots.deleted:
-            self._is_new(pin_id, found.record.version, found.record.revision)
-            self._feed.publish("dots", of_card(found.record, dots).model_dump_json(exclude_none=True))
+    def _announce_dots(self, pin_ids: Sequence[str]) -> None:
+        """Tells of all that went, and of the newest decisions. What was taken out goes when the index says so too."""
+        cards: list[tuple[ObjectRecord, DotRecord]] = []
+        for pin_id in pin_ids:
+            found, dots = self._index.pin(pin_id), self._dots.get(pin_id)
+            self._going.pop(pin_id, None)
+            if found is None or dots is None:
+                continue
+            if found.record.deleted:
+                self._feed.publish("deleted", json.dumps({"pin_id": pin_id}))
+            elif not dots.deleted:
+                cards.append((found.record, dots))
+            elif dots.version >= found.record.version:
+                self._going[pin_id] = None
+        self._missed |= len(cards) > AT_ONCE or len(self._going) > GOING
+        while len(self._going) > GOING:
+            self._going.popitem(last=False)
+        for record, dots in cards[-AT_ONCE:]:
+            self._feed.publish("dots", of_card(record, dots).model_dump_json(exclude_none=True))
 
-    def _is_new(self, pin_id: str, version: int, revision: int) -> bool:
-        if self._seen.get(pin_id) == (version, revision):
+    def _announce_seldom(self) -> None:
+        if self._missed:
+            self._missed = False
+            self._feed.skip()
+            self._pins = -1  # who loads anew is not told what comes with it
+        elif (pins := self._index.size().pins) != self._pins:
+            self._pins = pins
+            self._feed.publish("size", json.dumps({"pins": pins}))
+
+    def _newest(self) -> list[ObjectRecord]:
+        """The newest live pins, newest first, without those that stand among them only because others were deleted."""
+        found = [entry.record for entry in self._index.newest(AT_ONCE)]
+        fresh = [record for record in found if _place(record) >= self._floor]
+        if len(found) == AT_ONCE:
+            self._floor = max(self._floor, _place(found[-1]))
+        return fresh
+
+    def _is_new(self, record: ObjectRecord) -> bool:
+        now = record.version, record.revision
+        if self._seen.get(record.pin_id) == now:
             return False
-        self._seen.pop(pin_id, None)
-        self._seen[pin_id] = (version, revision)
+        self._seen.pop(record.pin_id, None)
+        self._seen[record.pin_id] = now
         while len(self._seen) > 4 * AT_ONCE:
             self._seen.popitem(last=False)
         return True
+
+
+def _place(record: ObjectRecord) -> tuple[int, str]:
+    return record.recorded_at, record.pin_id

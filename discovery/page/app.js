@@ -86,7 +86,7 @@ function tell(about, text) {
 }
 
 function count() {
-  $("count").textContent = total.toLocaleString("en");
+  $("count").textContent = Math.max(total, grid.size).toLocaleString("en");
   const median = grid.freshness();
   $("freshness").textContent = median === null ? "–" : duration(median);
   $("empty").hidden = grid.size > 0 || said.size > 0;
@@ -154,13 +154,20 @@ follow({
     // What arrived between loading the page and listening, or while the connection was away.
     look(anew);
   },
-  onCard: (card) => {
-    if (grid.arrive(card)) total += 1;
-    total = Math.max(total, grid.size);
+  onPin: (card) => {
+    if (pages.reach(card)) grid.arrive(card);
     view.update(card);
   },
+  onDots: (card) => {
+    grid.change(card);
+    view.update(card);
+  },
+  onSize: (pins) => {
+    total = pins;
+    count();
+  },
   onDeleted: (id) => {
-    if (grid.remove(id)) total -= 1;
+    grid.remove(id);
     view.forget(id);
     lens.forget(id);
     if (view.id === id) {
@@ -170,7 +177,7 @@ follow({
     }
     count();
   },
-  onReset: () => look(true),
+  onReset: () => grid.miss(),
 });
 
 $("more").addEventListener("click", older);

@@ -20,7 +20,7 @@ export class Grid {
     Object.assign(this, { list, onChange, onHeld, onMissed, atTop: true, missed: false });
     this.cards = new Map(); // pin_id -> { card, node }
     this.waiting = new Map(); // pin_id -> card: arrived, not yet in the grid
-    this.questions = new Set(); // of each question under way: pin_id -> the card that came meanwhile, null where it went
+    this.questions = new Set(); // of each question under way: pin_id -> { card, arrived } of what came meanwhile, null where it went
     this.timer = null;
     this.trimmed = false; // whether cards at the end were let go, so that what follows the last one is not known
   }
@@ -37,16 +37,28 @@ export class Grid {
     return this.cards.get(this.list.lastElementChild?.dataset.pin)?.card ?? null;
   }
 
-  // A pin arrived or changed. Returns whether it is a new one.
+  // A pin arrived, or one that is here changed.
   arrive(card) {
-    this.note(card.pin.pin_id, card);
-    return this.put(card);
+    this.note(card.pin.pin_id, { card, arrived: true });
+    this.put(card);
+  }
+
+  // A pin changed that may not be here.
+  change(card) {
+    this.note(card.pin.pin_id, { card, arrived: false });
+    if (this.get(card.pin.pin_id)) this.put(card);
+  }
+
+  // Something was missed: all is asked for again, once new pins appear where the reader is.
+  miss() {
+    this.missed = true;
+    if (this.atTop) this.onMissed();
   }
 
   put(card) {
     const id = card.pin.pin_id;
     const known = this.get(id);
-    if (known && older(card, known)) return false;
+    if (known && older(card, known)) return;
     this.waiting.delete(id);
     this.waiting.set(id, merged(card, known));
     if (this.waiting.size > KEPT) {
@@ -54,7 +66,6 @@ export class Grid {
       this.missed = true;
     }
     this.timer ??= setTimeout(() => this.flush(), FLUSH_MS);
-    return !known;
   }
 
   // Puts in what arrived. Pins that are in the grid already are changed in place.
@@ -82,7 +93,7 @@ export class Grid {
   // Says whether the reader is where new pins appear.
   reading(atTop) {
     this.atTop = atTop;
-    if (atTop && this.waiting.size) this.flush();
+    if (atTop && (this.waiting.size || this.missed)) this.flush();
   }
 
   // Asks for the newest pins and brings the grid up to them; `anew` forgets what is behind them.
@@ -99,10 +110,11 @@ export class Grid {
     }
   }
 
-  note(id, card) {
+  note(id, news) {
     for (const meanwhile of this.questions) {
+      const before = meanwhile.get(id);
       meanwhile.delete(id);
-      meanwhile.set(id, card);
+      meanwhile.set(id, news && { ...news, arrived: news.arrived || Boolean(before?.arrived) });
       if (meanwhile.size > KEPT) meanwhile.delete(meanwhile.keys().next().value);
     }
   }
@@ -112,7 +124,8 @@ export class Grid {
   sync(pins, complete, meanwhile) {
     this.waiting.clear();
     const cards = pins.filter((card) => meanwhile.get(card.pin.pin_id) !== null);
-    const names = new Set([...meanwhile.keys(), ...cards.map((card) => card.pin.pin_id)]);
+    const names = new Set(cards.map((card) => card.pin.pin_id));
+    for (const [id, news] of meanwhile) if (news?.arrived) names.add(id);
     const end = Number(pins.at(-1)?.pin.recorded_at ?? 0);
     for (const [id, { card }] of this.cards) {
       if (!names.has(id) && (complete || Number(card.pin.recorded_at) >= end)) this.take(id);
@@ -123,7 +136,7 @@ export class Grid {
       if (node === place) place = place.nextElementSibling;
       else this.list.insertBefore(node, place);
     }
-    for (const card of meanwhile.values()) if (card) this.put(card);
+    for (const [id, news] of meanwhile) if (news && (news.arrived || this.get(id))) this.put(news.card);
     this.onHeld(0);
     this.onChange();
   }
@@ -135,16 +148,16 @@ export class Grid {
     this.onChange();
   }
 
-  // A pin was deleted. Returns whether it was here.
+  // A pin was deleted.
   remove(id) {
     this.note(id, null);
-    return this.take(id);
+    this.take(id);
   }
 
   take(id) {
     this.waiting.delete(id);
     this.cards.get(id)?.node.remove();
-    return this.cards.delete(id);
+    this.cards.delete(id);
   }
 
   clear() {

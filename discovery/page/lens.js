@@ -15,6 +15,7 @@ export class LensView {
   // onLeave() when a person closed it.
   constructor(dialog, { onLeave }) {
     this.photo = null;
+    this.taken = null; // the newest file that was given
     this.results = new Results({ modes: ["lens", "similar", "scenes", "looks", "shop"], onAnswer: (answer) => this.tell(answer), onMode: (mode) => this.mode(mode) });
     this.stage = new Stage({ onMove: (box) => this.look(box, "part", true), onSettle: (box) => this.look(box, "part") });
     this.camera = new Camera({ onTaken: (blob) => this.take(blob), onCancel: () => this.ask(), onRefused: (text) => this.ask(text) });
@@ -47,6 +48,7 @@ export class LensView {
 
   // Asks for a picture; `trouble` is why another way has to be found.
   ask(trouble = null) {
+    this.taken = null;
     this.camera.stop();
     this.zone(trouble);
     this.head([h("p", { class: "pin-meta" }, "Tells what is in a picture, and finds pins that mean the same.")]);
@@ -80,8 +82,14 @@ export class LensView {
   async take(file) {
     if (!file) return;
     this.camera.stop();
-    if (this.photo?.url) URL.revokeObjectURL(this.photo.url);
+    this.taken = file;
     const photo = await prepared(file);
+    if (this.taken !== file) {
+      // A newer one was given while this was read.
+      if (photo.url) URL.revokeObjectURL(photo.url);
+      return;
+    }
+    if (this.photo?.url) URL.revokeObjectURL(this.photo.url);
     this.photo = photo;
     this.stage.cropper.hide();
     this.stage.dots.replaceChildren();

@@ -31,7 +31,7 @@ export function follow(handlers) {
   start();
 }
 
-function listen({ onHello, onCard, onDeleted, onReset, onState }, onRefused) {
+function listen({ onHello, onPin, onDots, onDeleted, onSize, onReset, onState }, onRefused) {
   const source = new EventSource("/events");
   const data = (event) => JSON.parse(event.data);
   source.addEventListener("open", () => onState("live"));
@@ -40,9 +40,10 @@ function listen({ onHello, onCard, onDeleted, onReset, onState }, onRefused) {
     if (source.readyState === EventSource.CLOSED) onRefused();
   });
   source.addEventListener("hello", (event) => onHello(data(event)));
-  source.addEventListener("pin", (event) => onCard(data(event)));
-  source.addEventListener("dots", (event) => onCard(data(event)));
+  source.addEventListener("pin", (event) => onPin(data(event)));
+  source.addEventListener("dots", (event) => onDots(data(event)));
   source.addEventListener("deleted", (event) => onDeleted(data(event).pin_id));
+  source.addEventListener("size", (event) => onSize(data(event).pins));
   source.addEventListener("reset", () => onReset());
   return source;
 }

@@ -14,6 +14,12 @@ export class Pages {
     return this.next !== null || this.grid.trimmed;
   }
 
+  // Whether a card belongs among those that are here, and not behind them, where older pins wait to be asked for.
+  reach(card) {
+    const { last } = this.grid;
+    return !this.more || !last || Number(card.pin.recorded_at) >= Number(last.pin.recorded_at);
+  }
+
   // Looks at the newest page, and brings the grid up to it; `anew` forgets what lies behind it.
   async newest(anew) {
     const alone = anew || this.grid.size <= PAGE;

@@ -13,6 +13,21 @@ export class Stage {
     this.cropper = new Cropper(this.node, { onMove, onSettle });
     const veil = h("div", { class: "veil" }, this.cropper.shade, this.hover);
     this.node.append(this.image, veil, this.cropper.node, this.dots);
+    this.dots.addEventListener("click", (event) => this.meant(event), true);
+  }
+
+  // Dots that are close to each other overlap: a click belongs to the one whose centre it is nearest to.
+  meant(event) {
+    if (event.detail === 0) return; // not by a pointer
+    const away = (dot) => {
+      const { left, top, width, height } = dot.getBoundingClientRect();
+      return Math.hypot(left + width / 2 - event.clientX, top + height / 2 - event.clientY);
+    };
+    const [nearest] = [...this.dots.children].sort((one, other) => away(one) - away(other));
+    if (nearest === event.target.closest(".dot")) return;
+    event.stopPropagation();
+    nearest.focus({ preventScroll: true });
+    nearest.click();
   }
 
   // Shows a picture in its aspect (width over height).

@@ -70,7 +70,9 @@ class Context:
             model=services.related_model,
             limit_s=limits.scan_s,
         )
-        self.announcer = Announcer(services.index, services.dots, self.feed, self.metrics, refresh_s=limits.refresh_s)
+        self.announcer = Announcer(
+            services.index, services.dots, self.feed, self.metrics, services.clock, refresh_s=limits.refresh_s
+        )
         self.metrics.watch(
             streams=lambda: self.feed.clients,
             work=lambda: self.work.held,

@@ -2,8 +2,9 @@
 
     event: hello    once, first: {"generation", "pins", "takes_reports"}; pins: how many live ones
     event: pin      a pin that the index took in, with its dots if it has some (CardJson)
-    event: dots     a pin whose dots were decided (CardJson)
+    event: dots     a pin whose dots were decided (CardJson); it may be one of long ago
     event: deleted  {"pin_id"}
+    event: size     {"pins"}: how many live ones there are now, at most once a second
     event: reset    something was missed: load the page anew
 
 Ids belong to one process; a client that returns with another's gets `reset`.

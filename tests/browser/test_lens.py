@@ -33,6 +33,29 @@ def upload(page: Page, data: bytes, name: str = "picture.png") -> None:
     page.locator("#lens-file").set_input_files(FilePayload(name=name, mimeType="image/png", buffer=data))
 
 
+def test_the_newest_of_two_pictures_stays(opened: Open, address: str) -> None:
+    with opened(address) as page:
+        page.get_by_role("link", name="Lens").click()
+        page.evaluate("""() => {
+            const read = window.createImageBitmap;
+            const first = new Promise((go) => (window.readTheFirst = go));
+            window.createImageBitmap = async (file) => {
+                window.createImageBitmap = read;
+                await first;
+                window.readTheFirst = null;
+                return read(file);
+            };
+        }""")
+        upload(page, patch("red", size=(300, 300)))
+        upload(page, patch("blue", size=(400, 200)))
+        picture = page.get_by_role("dialog", name="Lens").get_by_alt_text("Your picture")
+        expect(picture).to_have_js_property("naturalWidth", 400)
+        page.evaluate("readTheFirst()")
+        page.wait_for_function("readTheFirst === null")
+        page.wait_for_timeout(300)
+        expect(picture).to_have_js_property("naturalWidth", 400)
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_an_uploaded_picture_is_understood_and_explained(opened: Open, address: str, size: tuple[int, int]) -> None:
     with opened(address, size) as page:

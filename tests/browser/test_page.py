@@ -12,6 +12,7 @@ from playwright.sync_api import APIResponse, Page, Route, expect
 from discovery.api import PAGE
 from discovery.server import free_port
 from indexer.cooccurrence import Together
+from indexer.records_pb2 import DetectedObject
 from tests.browser.conftest import Open
 from tests.discovery.serving import serving
 from tests.discovery.stage import Stage, patch
@@ -204,6 +205,42 @@ def running(folder: Path, port: int) -> Iterator[Stage]:
             yield stage
     finally:
         stage.close()
+
+
+def test_a_decision_about_a_pin_that_is_not_loaded_changes_neither_grid_nor_count(page: Page, stage: Stage) -> None:
+    old = stage.pin("old", patch("red"))
+    stage.pins([f"many-{n}" for n in range(70)], patch("blue"))
+    page.reload()
+    expect(page.locator("#count")).to_have_text("71")
+    expect(page.locator(".card")).to_have_count(60)
+    stage.dots(old)
+    new = stage.pin("new", patch("red"))
+    expect(page.get_by_role("link", name="Title of new")).to_be_visible()
+    stage.dots(new)
+    expect(page.get_by_role("link", name="Title of new with 1 dot")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("Title of old"))).to_have_count(0)
+    expect(page.locator("#count")).to_have_text("72")
+
+
+def test_a_click_belongs_to_the_nearest_dot(page: Page, stage: Stage) -> None:
+    record = stage.pin("close", patch("red"))
+    for index, (x0, x1) in enumerate(((0.3, 0.5), (0.32, 0.54)), 1):
+        other = DetectedObject()
+        other.CopyFrom(record.objects[0])
+        other.index, other.box.x0, other.box.x1 = index, x0, x1
+        record.objects.append(other)
+    record.version = 2
+    stage.index([record])
+    stage.dots(record)
+    page.get_by_role("link", name="Title of close with 3 dots").click()
+    dots = page.locator(".stage .dot")
+    expect(dots).to_have_count(3)
+    page.wait_for_timeout(300)
+    for n in range(3):
+        place = dots.nth(n).bounding_box()
+        assert place is not None
+        page.mouse.click(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        expect(dots.nth(n)).to_have_attribute("aria-pressed", "true")
 
 
 def test_what_producers_write_is_never_markup(page: Page, stage: Stage) -> None:

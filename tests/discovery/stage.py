@@ -260,7 +260,7 @@ class Stage:
         record.title = record.title if title is None else title
         record.annotations.extend(annotations)
         record.category_weights.update(categories or {})
-        self._apply([record])
+        self.index([record])
         return record
 
     def pins(self, pin_ids: Sequence[str], data: bytes) -> None:
@@ -272,7 +272,7 @@ class Stage:
             record.CopyFrom(first)
             record.pin_id, record.title, record.recorded_at = pin_id, f"Title of {pin_id}", first.recorded_at + n
             records.append(record)
-        self._apply(records)
+        self.index(records)
 
     def _seen(self, pin_id: str, data: bytes) -> ObjectRecord:
         picture = decode(data)
@@ -308,7 +308,7 @@ class Stage:
 
     def delete(self, pin_id: str, version: int = 2) -> None:
         """Takes a pin out, as the takedown worker and the index do."""
-        self._apply([delete_record(pin_id, version, "g1", NOW)])
+        self.index([delete_record(pin_id, version, "g1", NOW)])
 
     def dots(
         self,
@@ -354,7 +354,8 @@ class Stage:
         for shard in self.shards.values():
             shard.close()
 
-    def _apply(self, records: Sequence[ObjectRecord]) -> None:
+    def index(self, records: Sequence[ObjectRecord]) -> None:
+        """Indexes records as they are."""
         logged: dict[int, list[LoggedRecord]] = {partition: [] for partition in self.shards}
         for record in records:
             key = record.pin_id.encode()
