@@ -152,12 +152,15 @@ def _read(
 
 
 def _save(message: Message) -> tuple[bytes, bytes, int]:
-    """Of a record of `saves`: the board, its pin, the order."""
+    """Of a record of `saves`: the board, its pin, the order.
+
+    A time after the log's own is that: a clock that is ahead must neither outlive what comes later nor age all others.
+    """
     save = check_save(message.key, message.value, message.timestamp_ms)
     if save.event_time > MAX_TIME:
         raise Poison("bad_field", f"event_time {save.event_time} is beyond {MAX_TIME}")
     rank = SAVED if save.kind == SaveEvent.KIND_SAVED else UNSAVED
-    return save.board_id.encode(), save.pin_id.encode(), order_of(save.event_time, rank)
+    return save.board_id.encode(), save.pin_id.encode(), order_of(min(save.event_time, message.timestamp_ms), rank)
 
 
 def _pair(message: Message) -> tuple[bytes, bytes, int]:

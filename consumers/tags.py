@@ -73,6 +73,7 @@ def _checked(message: Message) -> TagEvent:
     tag = check_tag(message.key, message.value, message.timestamp_ms)
     if tag.event_time > MAX_TIME:
         raise Poison("bad_field", f"event_time {tag.event_time} is beyond {MAX_TIME}")
+    tag.event_time = min(tag.event_time, message.timestamp_ms)  # a clock that is ahead must not outlive later tags
     return tag
 
 

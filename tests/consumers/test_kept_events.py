@@ -158,6 +158,15 @@ def test_the_latest_word_on_a_product_counts(experts: Place) -> None:
     assert [m.topic for m in experts.cluster.all("tags.dead")] == ["tags.dead"]
 
 
+def test_a_tag_of_a_clock_that_is_ahead_can_be_taken_back(experts: Place) -> None:
+    logged = experts.cluster.now_ms
+    experts.add(tag("p", "lamp", 9_999_999_999_999), tag("p", "rug", 9_999_999_999_999))
+    experts.cluster.now_ms += 10
+    experts.add(tag("p", "lamp", logged + 5, gone=True))
+    experts.run()
+    assert list(experts.tags("p")) == [Tagged(None, None, "rug", logged)]
+
+
 def test_engagement_is_kept_for_each_query_object(people: Place) -> None:
     people.add(
         act("a", user="u1"),

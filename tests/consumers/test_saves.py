@@ -21,6 +21,7 @@ from indexer.cooccurrence import BOARDS, PINS, CoOccurrence, Rules, Together
 from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
 from indexer.keyed_state import KeyedState
+from indexer.records_pb2 import PairRecord
 from indexer.timed_sets import members_of
 from producers.events_pb2 import SaveEvent
 from tests.support.memory_log import MemoryCluster, MemoryLog
@@ -187,6 +188,32 @@ def test_what_is_no_save_goes_to_the_dead_letters(tmp_path: Path) -> None:
     assert [one.pin_id for one in place.together("p", 10)] == ["q"]
 
 
+AHEAD = 9_999_999_999_999
+
+
+def test_a_clock_that_is_ahead_outlives_nothing_and_ages_no_other(tmp_path: Path) -> None:
+    """Its saves count from when they were logged, so that they can be taken back and later ones come in."""
+    many = [Save("b", f"ahead-{n}", AHEAD) for n in range(BOUNDS.board_pins + 2)]
+    cluster = cluster_of([Save("c", "x", AHEAD), *many])
+    logged = cluster.now_ms
+    cluster.now_ms += 10_000
+    later = [Save("c", "x", logged + 5_000, saved=False), Save("c", "y", logged + 5_000)]
+    later += [Save("b", f"real-{n}", logged + 6_000 + n) for n in range(BOUNDS.board_pins)]
+    for message in cluster_of(later).all("saves"):
+        cluster.append(Output("saves", message.key, message.value))
+    place = Place(cluster, tmp_path / "met", BOUNDS)
+    place.run()
+    assert _boards(place, "bc") == {"b": [f"real-{n}" for n in range(BOUNDS.board_pins)], "c": ["y"]}
+    assert max(one.event_time for one in _pairs(cluster)) < cluster.now_ms
+    again = Place(cluster, tmp_path / "rebuilt", BOUNDS)
+    again.run()
+    assert again.digests() == place.digests()
+
+
+def _pairs(cluster: MemoryCluster) -> list[PairRecord]:
+    return [PairRecord.FromString(message.value or b"") for message in cluster.all("pairs")]
+
+
 saves = st.lists(
     st.builds(
         Save, st.sampled_from(["b1", "b2", "b3"]), st.sampled_from("pqrstu"), st.integers(1, 20), saved=st.booleans()
@@ -240,10 +267,10 @@ def test_failures_crashes_and_duplicates_change_nothing_in_the_end(
     assert rebuilt.digests() == met.digests()
 
 
-def _boards(place: Place) -> dict[str, list[str]]:
+def _boards(place: Place, boards: Sequence[str] = ("b1", "b2", "b3")) -> dict[str, list[str]]:
     reader = KeyedReader(place.folder / "boards", BOARDS, place.cluster.partitions)
     reader.refresh()
-    rows = {board: reader.get("boards", board.encode()) for board in ("b1", "b2", "b3")}
+    rows = {board: reader.get("boards", board.encode()) for board in boards}
     reader.close()
     found = {board: [name.decode() for name in members_of(row)[0]] for board, row in rows.items()}
     return {board: pins for board, pins in found.items() if pins}
