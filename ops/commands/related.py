@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dotstream.errors import Misconfigured
 from ops.commands.options import Json, answer, counted, say, settings_of
 
 if TYPE_CHECKING:
@@ -92,8 +93,10 @@ def eval_related(  # noqa: PLR0917  typer reads the options from the signature
     from discovery.related.examples import by_request, read
     from discovery.related.model import Variant, load
 
-    requests = by_request(read(logs))
     chosen, held = load(model), None if control is None else ranker(load(control), Variant.PLAIN)
+    requests = by_request(read(logs))
+    if not requests:
+        raise Misconfigured(f"no impression in {', '.join(map(str, logs))}: there is nothing to replay")
     synthetic = any(one.synthetic for seen in requests.values() for one in seen)
     found = {each: evaluate(requests, ranker(chosen, each), control=held, k=k, resamples=resamples) for each in Variant}
     conditions = {
@@ -120,7 +123,8 @@ def eval_related(  # noqa: PLR0917  typer reads the options from the signature
 
 
 def _line(one: Measured) -> str:
-    return f"{one.propensity:.4f} against {one.control:.4f}, gain {_interval(one.gain)}"
+    gain = _interval(one.gain) if one.control else "unknown (nothing of the control's to compare with)"
+    return f"{one.propensity:.4f} against {one.control:.4f}, gain {gain}"
 
 
 def _interval(gain: Interval) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
-from discovery.related.model import load
+from discovery.related.examples import Example, write
+from discovery.related.model import LinearModel, load
+from dotstream.errors import Misconfigured
 from ops.cli import app
 from ops.local.kafka import KafkaProcess
 from ops.settings import load as load_settings
@@ -40,9 +43,29 @@ def test_from_a_synthetic_log_to_its_figures(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("")
-    words = ["eval", "related", str(tmp_path / "log.jsonl"), "--model", str(tmp_path / "none.json")]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code != 0
+    with pytest.raises(Misconfigured, match=r"none\.json"):
+        evaluated(tmp_path / "log.jsonl", tmp_path / "none.json")
+
+
+def test_a_log_without_impressions_has_no_figures(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("\n")
+    LinearModel({"visual": 1.0}).save(tmp_path / "model.json")
+    with pytest.raises(Misconfigured, match=r"no impression in .*log\.jsonl"):
+        evaluated(tmp_path / "log.jsonl", tmp_path / "model.json")
+
+
+def test_a_control_without_saves_makes_no_gain_up(tmp_path: Path) -> None:
+    LinearModel({"visual": 1.0}).save(tmp_path / "model.json")
+    write(tmp_path / "log.jsonl", [Example("r", "u", "q", "p", 1, 5, "art", (), {"visual": 0.5})])
+    said = evaluated(tmp_path / "log.jsonl", tmp_path / "model.json")
+    assert "gain unknown" in said
+    assert "nan" not in said
+
+
+def evaluated(log: Path, model: Path) -> str:
+    """What `eval related` prints; its errors are raised, of which the entry point makes exit status 1."""
+    words = ["eval", "related", str(log), "--model", str(model), "--resamples", "10"]
+    return CliRunner().invoke(app, words, catch_exceptions=False).stdout
 
 
 def test_the_engagements_of_a_topic_are_read_to_their_end(
