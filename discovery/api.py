@@ -18,6 +18,7 @@ from pydantic import BaseModel
 import dotstream
 from discovery import problems
 from discovery.middleware import BodyLimit, KnownHost, Measured, SecurityHeaders
+from discovery.paths import Parts
 from discovery.questions import ByPin
 from discovery.report_schemas import EngagementsJson, SavesJson
 from discovery.routes import events, operations, pins, related, reports, search
@@ -73,6 +74,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.context = context
     problems.install(app)
     # The last one added is the outermost.
+    app.add_middleware(Parts)
     app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
     app.add_middleware(KnownHost, hosts=services.allowed_hosts)
     app.add_middleware(Measured, metrics=context.metrics)

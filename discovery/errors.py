@@ -37,8 +37,7 @@ class Problem(DotstreamError):
 
 def unknown_pin(pin_id: str) -> Problem:
     """For a pin that neither index nor dots have seen."""
-    hint = "; what follows /pins/ is taken as an id where no route fits" if "/" in pin_id else ""
-    return Problem("unknown-pin", f"no pin {_short(pin_id)} has been seen{hint}", {"pin_id": pin_id[:200]})
+    return Problem("unknown-pin", f"no pin {_short(pin_id)} has been seen", {"pin_id": pin_id[:200]})
 
 
 def deleted_pin(pin_id: str) -> Problem:

@@ -123,9 +123,9 @@ class BodyLimit:
 
 def _route(scope: Scope) -> str:
     """The template of the route that answered; never the path, whose values are without number."""
-    path = getattr(scope.get("route"), "path", None)
+    path = getattr(scope.get("route"), "path_format", None)
     if isinstance(path, str):
-        return path.replace(":path}", "}")
+        return path
     return "/page" if scope["path"].startswith("/page/") else "unmatched"
 
 

@@ -1,17 +1,16 @@
 """`indexed_up_to`: an opaque word that says which records of which generation an answer reflects.
 
-A client hands it back to be answered from an index that is at least as far (read your own write). Layout, version 1:
-base64url without padding over JSON `{"v": 1, "g": generation, "w": {"partition": "offset", …}}`; offsets are the last
+A client hands it back to be answered from an index that is at least as far (read your own write). Layout, version 1,
+in the words of discovery/opaque.py: `{"v": 1, "g": generation, "w": {"partition": "offset", …}}`; offsets are the last
 applied ones, inclusive, as strings because they are int64.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from discovery import opaque
 
 VERSION = 1
 MAX_CHARS = 8192
@@ -32,8 +31,7 @@ class Watermark:
 def write(watermark: Watermark) -> str:
     """The opaque word for a watermark."""
     offsets = {str(partition): str(offset) for partition, offset in sorted(watermark.offsets.items())}
-    plain = json.dumps({"v": VERSION, "g": watermark.generation, "w": offsets}, separators=(",", ":"))
-    return base64.urlsafe_b64encode(plain.encode()).rstrip(b"=").decode()
+    return opaque.write({"v": VERSION, "g": watermark.generation, "w": offsets})
 
 
 def read(word: str) -> Watermark:
@@ -44,10 +42,7 @@ def read(word: str) -> Watermark:
     """
     if len(word) > MAX_CHARS:
         raise ValueError(f"longer than {MAX_CHARS} characters")
-    try:
-        plain = json.loads(base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
-        raise ValueError("not a word that this API gave out") from None
+    plain = opaque.read(word)
     if not isinstance(plain, dict) or plain.get("v") != VERSION:
         raise ValueError(f"not of version {VERSION}")
     generation, offsets = plain.get("g"), plain.get("w")

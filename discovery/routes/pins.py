@@ -48,7 +48,7 @@ async def pins(
 
 
 @router.get(
-    "/pins/{pin_id:path}/dots",
+    "/pins/{pin_id:part}/dots",
     response_model=DotsJson,
     responses=documented("unknown-pin", "no-dots-yet", "deleted-pin", "unavailable"),
 )
@@ -67,7 +67,7 @@ async def dots(here: Here, pin_id: PinId, if_none_match: Annotated[str | None, H
 
 
 @router.get(
-    "/pins/{pin_id:path}/picture",
+    "/pins/{pin_id:part}/picture",
     response_class=Response,
     responses={
         200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}},
@@ -94,7 +94,7 @@ async def picture(
 
 
 @router.get(
-    "/pins/{pin_id:path}/lineage", response_model_exclude_none=True, responses=documented("bad-field", "unavailable")
+    "/pins/{pin_id:part}/lineage", response_model_exclude_none=True, responses=documented("bad-field", "unavailable")
 )
 async def lineage(here: Here, pin_id: PinId) -> LineageJson:
     """Where the pin is on its way from event to dots, or where and why it stopped. Answers for any pin_id."""
@@ -106,7 +106,7 @@ async def lineage(here: Here, pin_id: PinId) -> LineageJson:
 
 
 @router.get(
-    "/pins/{pin_id:path}",
+    "/pins/{pin_id:part}",
     response_model_exclude_none=True,
     responses=documented("unknown-pin", "deleted-pin", "bad-watermark", "not-yet-indexed", "unavailable"),
 )

@@ -17,7 +17,7 @@ router = APIRouter(tags=["pins"])
 
 
 @router.get(
-    "/pins/{pin_id:path}/related",
+    "/pins/{pin_id:part}/related",
     response_model_exclude_none=True,
     responses=documented("unknown-pin", "deleted-pin", "bad-watermark", "not-yet-indexed", "unavailable"),
 )
