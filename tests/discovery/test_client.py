@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+import httpx
 import pytest
 
+from discovery import watermark
 from discovery.client import Client
 from discovery.errors import Problem
 from discovery.filters import Preset
+from discovery.report_schemas import SaveJson
+from discovery.watermark import Watermark
 from dotstream.errors import Unavailable
 from indexer.tags import Tagged
 from tests.discovery.serving import serving
@@ -112,3 +117,89 @@ def test_problems_and_silence(client: Client) -> None:
             gone.pins()
         with pytest.raises(Unavailable):
             next(gone.events())
+
+
+def test_every_answer_of_the_index_can_be_asked_for_as_new_as_an_earlier_one(client: Client) -> None:
+    word = client.pins().indexed_up_to
+    assert client.pin("d", indexed_up_to=word).pin_id == "d"
+    assert client.pins(indexed_up_to=word).pins
+    assert client.related("d", indexed_up_to=word).pin_id == "d"
+    ahead = watermark.write(Watermark("g1", {0: 10**6}))
+    asking: list[Callable[[], object]] = [
+        lambda: client.pin("d", indexed_up_to=ahead),
+        lambda: client.pins(indexed_up_to=ahead),
+        lambda: client.related("d", indexed_up_to=ahead),
+        lambda: client.search_pin("d", indexed_up_to=ahead),
+    ]
+    for ask in asking:
+        with pytest.raises(Problem) as caught:
+            ask()
+        assert caught.value.slug == "not-yet-indexed"
+
+
+def test_a_pin_is_asked_by_its_own_id_or_not_at_all(client: Client, stage: Stage) -> None:
+    for pin_id in ("d/dots", "d/related", "%2F", "/"):
+        stage.dots(stage.pin(pin_id, patch("red")))
+        until(partial(stage.services.dots.get, pin_id))
+        assert client.pin(pin_id).pin_id == client.dots(pin_id).pin_id == client.lineage(pin_id).pin_id == pin_id
+    for pin_id in ("", ".", "..", "\ud800"):
+        for ask in (client.pin, client.dots, client.lineage, client.picture, client.related):
+            with pytest.raises(Problem, match="pin id") as caught:
+                ask(pin_id)
+            assert caught.value.slug == "bad-field"
+    for body in ({"label": "\ud800"}, {"annotations": ["\ud800"]}):
+        with pytest.raises(Problem, match="UTF-8"):
+            client.search_pin("d", **body)
+        with pytest.raises(Problem, match="UTF-8"):
+            client.search_picture(patch("red"), **body)
+    with pytest.raises(Problem, match="URL"):
+        client.pin("x" * 70_000)
+
+
+STRANGE: list[tuple[int, dict[str, str], bytes]] = [
+    (200, {}, b"<html>not an API</html>"),
+    (200, {}, b'{"pin_id": 7}'),
+    (200, {}, b"7"),
+    (200, {}, b"\xff"),
+    (200, {"Content-Encoding": "gzip"}, b"no gzip"),
+    (302, {"Location": "/elsewhere"}, b"{}"),
+    (502, {}, b"Bad Gateway"),
+    (500, {}, b'["type"]'),
+    (404, {}, b'{"type": 1}'),
+    (404, {}, b'{"type": "/problems/of-another-kind", "detail": "of another API"}'),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "content"), STRANGE)
+def test_an_answer_of_no_api_is_told_as_one(status: int, headers: dict[str, str], content: bytes) -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(content))
+
+    with Client("http://stranger", transport=httpx.MockTransport(answer)) as client:
+        asking: list[Callable[[], object]] = [
+            lambda: client.pin("a"),
+            client.pins,
+            client.health,
+            lambda: client.lens(b"x"),
+            lambda: client.search_pin("a"),
+            lambda: client.save([SaveJson(pin_id="a", board_id="b")]),
+        ]
+        asking += [client.openapi] if content != b'{"pin_id": 7}' else []
+        for ask in asking:
+            with pytest.raises(Unavailable, match="stranger"):
+                ask()
+
+
+def test_reports_that_no_api_takes_are_refused_with_the_same_words(client: Client) -> None:
+    for events in ([], [SaveJson(pin_id="d", board_id="b")] * 101):
+        with pytest.raises(Problem, match="events") as caught:
+            client.save(events)
+        assert caught.value.slug == "bad-field"
+
+
+def test_events_of_no_api_are_told_as_such() -> None:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text="event: pin\ndata: {not json\n\n")
+
+    with Client("http://stranger", transport=httpx.MockTransport(answer)) as client, pytest.raises(Unavailable):
+        next(client.events())
