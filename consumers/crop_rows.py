@@ -2,7 +2,7 @@
 
 A crop is a vote for a box. A row holds the votes of one pin as a set of (person, box) with the latest time of each, so
 that it is the same whatever the order and the repetitions of the events. It is bounded: the newest `PER_PERSON` of each
-person, and of these the newest `PER_PIN`, none older than `WINDOW_MS` before the newest.
+person, and of these the newest `PER_PIN`, none older than `WINDOW_MS` at the log's time of the last event of the pin.
 
 Row, big endian, version 1: version u8, then for each vote, ascending by (time, person, box):
 
@@ -65,10 +65,10 @@ def vote_of(event: EngagementEvent, logged_ms: int) -> Vote:
     return Vote(min(event.event_time, logged_ms), hashlib.blake2b(who.encode(), digest_size=8).digest(), box)
 
 
-def joined(votes: Iterable[Vote]) -> list[Vote]:
-    """The set that a row holds of these votes, ascending."""
+def joined(votes: Iterable[Vote], now_ms: int) -> list[Vote]:
+    """The set that a row holds of these votes at a time, ascending; empty when all are older than the window."""
     latest: dict[tuple[bytes, Box], Vote] = {}
-    for vote in votes:
+    for vote in recent(votes, now_ms):
         known = latest.get((vote.person, vote.box))
         if known is None or vote.time > known.time:
             latest[vote.person, vote.box] = vote
@@ -76,12 +76,17 @@ def joined(votes: Iterable[Vote]) -> list[Vote]:
     kept: list[Vote] = []
     counts: dict[bytes, int] = {}
     for vote in newest_first:
-        if vote.time < newest_first[0].time - WINDOW_MS or len(kept) == PER_PIN:
+        if len(kept) == PER_PIN:
             break
         if counts.get(vote.person, 0) < PER_PERSON:
             counts[vote.person] = counts.get(vote.person, 0) + 1
             kept.append(vote)
     return kept[::-1]
+
+
+def recent(votes: Iterable[Vote], now_ms: int) -> list[Vote]:
+    """Those that are within the window at a time, Unix ms."""
+    return [vote for vote in votes if vote.time >= now_ms - WINDOW_MS]
 
 
 def pack(votes: Sequence[Vote]) -> bytes:

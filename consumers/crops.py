@@ -1,7 +1,8 @@
 """The crops worker: boxes that many people crop become objects of their pin (paper section 1, P47).
 
 On `engagements`, as a job of consumers/state_worker.py. Its state, one for each partition, holds the votes of each pin
-(consumers/crop_rows.py): a function of the log alone. What it publishes follows from that state and the index:
+(consumers/crop_rows.py): a function of the log alone, until by the worker's own clock they are older than the window.
+What it publishes follows from that state and the index:
 
     1. A pin is ripe when enough people agree on a box of it.
     2. About every second some ripe pins are looked at, those that just changed first, then the others in turn: their
@@ -15,6 +16,10 @@ pin comes without the objects from crops and gets them again in its turn, as lon
 another picture than at the last look, crops made before that version count no more. (A pin is first looked at when it
 is ripe: of a picture that it had before that, nothing is known.) What a crash repeats is a record with the same boxes
 at the same revision, of which the index keeps one.
+
+A vote ends three times: one older than the window when it is logged is not taken; one that has become so counts no more
+when its pin is looked at; and every row is swept in its turn and let go once all its votes are such, whether the index
+knows the pin or not.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from typing import Protocol
 
 import numpy as np
 
-from consumers.crop_rows import Agreed, Box, Vote, agreed, joined, overlaps, pack, unpack, vote_of
+from consumers.crop_rows import Agreed, Box, Vote, agreed, joined, overlaps, pack, recent, unpack, vote_of
 from consumers.metrics import WorkerMetrics
 from consumers.ports import Message, Output, Partition
 from consumers.records import RecordWriter
@@ -51,6 +56,8 @@ FAMILIES = ("votes", "ripe", "pictures")
 LAYOUT = 1
 _PICTURE = struct.Struct(f">{SHA256_BYTES}sq")
 CHANGED_MAX = 10_000
+SWEPT_MAX = 200
+"""Rows of a partition that one turn of about a second holds against the window."""
 LABEL = "Object"
 
 
@@ -130,32 +137,39 @@ class CropsJob:
         self._settings = settings or CropSettings()
         self._changed: dict[tuple[Partition, str], None] = {}  # ripe pins with new votes; the turn finds them as well
         self._turn_at: dict[Partition, str | None] = {}
+        self._sweep_at: dict[Partition, bytes] = {}
         self._sent: dict[str, tuple[int, int, float]] = {}  # pin -> version, revision, when to give it up
         self._failures = 0
         self._rest_until = clock.monotonic()
 
     def open(self, source: Partition, end: int) -> KeyedState:
         self._turn_at.pop(source, None)
+        self._sweep_at.pop(source, None)
         self._sent.clear()  # after a broken transaction nothing of it comes; what does come is the same record twice
         return self._open_state(source, end)
 
     # What events do to the state.
 
     def plan(self, source: Partition, state: KeyedState, messages: Sequence[Message]) -> Plan:
-        votes: dict[str, list[Vote]] = {}
+        rows: dict[str, list[Vote]] = {}
         for message in messages:
             try:
                 event = check_engagement(message.key, message.value, message.timestamp_ms)
             except Poison:
                 continue  # the engagements worker dead-letters what cannot be read
             if event.kind == EngagementEvent.KIND_CROP:
-                votes.setdefault(event.pin_id, []).append(vote_of(event, message.timestamp_ms))
+                pin_id, logged_ms = event.pin_id, message.timestamp_ms
+                if pin_id not in rows:
+                    rows[pin_id] = unpack(state.database.get("votes", pin_id.encode()))
+                rows[pin_id] = joined([*rows[pin_id], vote_of(event, logged_ms)], logged_ms)
         batch = state.database.batch()
         ripe: list[str] = []
-        for pin_id, new in votes.items():
+        for pin_id, row in rows.items():
             key = pin_id.encode()
-            row = joined([*unpack(state.database.get("votes", key)), *new])
-            batch.put("votes", key, pack(row))
+            if row:
+                batch.put("votes", key, pack(row))
+            else:
+                batch.delete("votes", key)
             if self._agreed(row):
                 batch.put("ripe", key, b"")
                 ripe.append(pin_id)
@@ -175,6 +189,8 @@ class CropsJob:
     # What is owed to the index.
 
     def owed(self, caught_up: Mapping[Partition, KeyedState]) -> Owed:
+        for source, state in caught_up.items():
+            self._sweep(source, state)
         if self._clock.monotonic() < self._rest_until:
             return Owed()
         try:
@@ -236,7 +252,7 @@ class CropsJob:
             if entry.record.version == TAKEDOWN_VERSION:
                 self._forget(state, pin_id)
             return None
-        votes = unpack(state.database.get("votes", pin_id.encode()))
+        votes = recent(unpack(state.database.get("votes", pin_id.encode())), self._clock.now_ms())
         since = self._since(state, entry.record)
         boxes = self._uncovered(self._agreed([vote for vote in votes if vote.time >= since]), entry.record)
         if not boxes:
@@ -253,10 +269,20 @@ class CropsJob:
         self._metrics.crop_objects("added", len(boxes))
         return output
 
+    def _sweep(self, source: Partition, state: KeyedState) -> None:
+        """Lets go of the next pins of which all votes are older than the window."""
+        now_ms, start = self._clock.now_ms(), self._sweep_at.get(source, b"")
+        with state.database.scan("votes", start) as rows:
+            swept = list(itertools.islice(rows, SWEPT_MAX))
+        self._sweep_at[source] = swept[-1][0] + b"\0" if len(swept) == SWEPT_MAX else b""
+        for key, row in swept:
+            if not recent(unpack(row), now_ms):
+                self._forget(state, key.decode())
+
     def _forget(self, state: KeyedState, pin_id: str) -> None:
-        """Lets go of all that is known of a pin that was taken down, which never comes back."""
+        """Lets go of all that is known of a pin: one that was taken down and never comes back, or whose votes ended."""
         batch = state.database.batch()
-        for family in ("votes", "ripe", "pictures"):
+        for family in FAMILIES:
             batch.delete(family, pin_id.encode())
         state.database.write(batch)
 

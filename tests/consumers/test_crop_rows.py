@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers import crop_rows
-from consumers.crop_rows import Box, Vote, agreed, joined, pack, unpack, vote_of
+from consumers.crop_rows import WINDOW_MS, Box, Vote, agreed, joined, pack, unpack, vote_of
 from indexer.errors import ForeignFormat
 from producers.events_pb2 import EngagementEvent, EventBox
 
 CHAIR: Box = (0.125, 0.25, 0.5, 0.75)
 LAMP: Box = (0.625, 0.125, 0.875, 0.5)
+NOW = 12
 
 
 def vote(person: str, box: Box = CHAIR, time: int = 1) -> Vote:
@@ -30,7 +31,7 @@ votes = st.builds(
     vote,
     st.sampled_from("abcdef"),
     st.sampled_from([CHAIR, LAMP, near(CHAIR, 0.25), near(LAMP, 0.125)]),
-    st.integers(1, 12) | st.just(2 + crop_rows.WINDOW_MS),
+    st.integers(1, NOW) | st.integers(NOW - WINDOW_MS - 2, NOW - WINDOW_MS + 2),
 )
 
 
@@ -42,16 +43,16 @@ def test_a_row_is_the_same_whatever_the_order_the_batches_and_the_repeats(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(crop_rows, "PER_PIN", 6)
         patched.setattr(crop_rows, "PER_PERSON", 2)
-        whole = joined(log)
+        whole = joined(log, NOW)
         shuffled = random.Random(seed).sample(log, len(log)) + log[:5]
         row: list[Vote] = []
         edges = sorted({0, *(min(cut, len(shuffled)) for cut in cuts), len(shuffled)})
         for first, last in itertools.pairwise(edges):
-            row = unpack(pack(joined([*row, *shuffled[first:last]])))
+            row = unpack(pack(joined([*row, *shuffled[first:last]], NOW)))
         assert row == whole
         assert len(whole) <= 6
         assert all(sum(each.person == one.person for each in whole) <= 2 for one in whole)
-        assert all(each.time >= max(one.time for one in log) - crop_rows.WINDOW_MS for each in whole)
+        assert all(each.time >= NOW - WINDOW_MS for each in whole)
 
 
 def test_a_row_of_another_version_is_refused() -> None:
@@ -72,7 +73,9 @@ def test_people_are_users_else_requests_else_single_events() -> None:
 
 
 def test_enough_people_on_one_box_agree_on_its_median() -> None:
-    row = joined([vote(person, near(CHAIR, shift)) for person, shift in zip("abc", (0.0, 0.02, 0.01), strict=True)])
+    row = joined(
+        [vote(person, near(CHAIR, shift)) for person, shift in zip("abc", (0.0, 0.02, 0.01), strict=True)], NOW
+    )
     (box,) = agreed(row, people_min=3, iou_min=0.6)
     assert box.people == 3
     assert box.box == pytest.approx(near(CHAIR, 0.01), abs=1e-6)
@@ -80,17 +83,17 @@ def test_enough_people_on_one_box_agree_on_its_median() -> None:
 
 
 def test_one_person_who_crops_often_is_one_person() -> None:
-    row = joined([vote("a", near(CHAIR, n / 100), time=n) for n in range(4)])
+    row = joined([vote("a", near(CHAIR, n / 100), time=n) for n in range(4)], NOW)
     assert agreed(row, people_min=2, iou_min=0.6) == []
 
 
 def test_two_things_on_one_pin_are_two_boxes_the_more_wanted_first() -> None:
-    row = joined([*(vote(person, LAMP) for person in "abcd"), *(vote(person) for person in "abc")])
+    row = joined([*(vote(person, LAMP) for person in "abcd"), *(vote(person) for person in "abc")], NOW)
     assert [(each.box, each.people) for each in agreed(row, people_min=3, iou_min=0.6)] == [(LAMP, 4), (CHAIR, 3)]
 
 
 def test_of_a_person_who_moved_the_box_the_newest_counts() -> None:
     moved = near(CHAIR, 0.03)
-    row = joined([vote("a", CHAIR, 1), vote("a", moved, 2), vote("b", moved, 1), vote("c", moved, 1)])
+    row = joined([vote("a", CHAIR, 1), vote("a", moved, 2), vote("b", moved, 1), vote("c", moved, 1)], NOW)
     (box,) = agreed(row, people_min=3, iou_min=0.6)
     assert box.box == moved

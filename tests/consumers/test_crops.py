@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from consumers import crops
 from consumers.crop_rows import Box
 from consumers.crops import CropSettings, CropsJob, crop_store
 from consumers.metrics import WorkerMetrics
@@ -29,7 +30,9 @@ from producers.events_pb2 import EngagementEvent, EventBox
 from tests.consumers.dots_place import BITS, FEATURE, Place, record_of
 from tests.support.memory_log import MemoryCluster, MemoryLog
 
+DAY_MS = 86_400_000
 EVENTS, OBJECTS = "engagements", "objects.g1"
+NOW = 1_700_000_000_000  # of the log, of the worker's clock, and the event_time of record_of
 EXTRA = "classes@1/codes"
 LAMP: Box = (0.625, 0.125, 0.875, 0.5)
 DETECTED: Box = (0.2, 0.2, 0.6, 1.0)  # of record_of
@@ -103,7 +106,7 @@ class Stage:
         record.image_ref = f"ref of {record.image_sha256.decode()}"
         self.place.log(record)
 
-    def crop(self, *people: str, box: Box = LAMP, time: int = 1_000, pin_id: str = "pin") -> None:
+    def crop(self, *people: str, box: Box = LAMP, time: int = NOW - 60_000, pin_id: str = "pin") -> None:
         x0, y0, x1, y1 = box
         for person in people:
             event = EngagementEvent(
@@ -244,6 +247,48 @@ def test_nothing_is_kept_of_a_pin_that_was_taken_down(stage: Stage) -> None:
     stage.place.log(delete_record("pin", TAKEDOWN_VERSION, "g1", 1))
     stage.run()
     assert stage.kept() == set()
+
+
+def test_crops_that_were_old_when_they_were_logged_make_no_object(stage: Stage) -> None:
+    """Whatever their age among each other."""
+    stage.index(record_of("pin"))
+    for days, person in zip((100, 99, 98, 97, 96), ("ann", "bob", "cyd", "dan", "eve"), strict=True):
+        stage.crop(person, time=NOW - days * DAY_MS)
+    stage.run()
+    assert stage.published() == []
+    assert stage.kept() == set()
+
+
+def test_crops_end_with_the_window(stage: Stage) -> None:
+    """They count no more for the next version, though nobody cropped the pin since; what is known of it goes."""
+    stage.index(record_of("pin", picture="same"))
+    stage.crop("ann", "bob", "cyd")
+    stage.run()
+    assert len(stage.from_crops()) == 1
+    stage.clock.sleep(29 * DAY_MS / 1000)
+    stage.run()
+    assert stage.kept() == {b"pin"}
+    stage.clock.sleep(DAY_MS / 1000)
+    stage.index(record_of("pin", picture="same", version=2))
+    stage.run()
+    assert stage.from_crops() == []
+    assert stage.kept() == set()
+
+
+def test_crops_of_unknown_and_deleted_pins_end_too(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crops, "SWEPT_MAX", 2)
+    stage.index(record_of("gone"))
+    stage.place.log(delete_record("gone", 2, "g1", 1))
+    unknown = [f"unknown-{n}" for n in range(5)]
+    for pin_id in ("gone", *unknown):
+        stage.crop("ann", "bob", "cyd", pin_id=pin_id)
+    stage.run()
+    assert stage.kept() == {b"gone", *(pin_id.encode() for pin_id in unknown)}
+    stage.clock.sleep(31 * DAY_MS / 1000)
+    stage.cluster.now_ms += 31 * DAY_MS
+    stage.crop("ann", pin_id="unknown-2", time=stage.cluster.now_ms)
+    stage.run()
+    assert stage.kept() == {b"unknown-2"}
 
 
 def test_while_the_index_has_not_applied_a_record_no_other_is_published(stage: Stage) -> None:

@@ -116,9 +116,7 @@ def what_many_crop_gets_a_dot(facts: dict[str, Any]) -> None:
         picture = photographs()[0].read_bytes()
         publisher.pin(PinEvent(pin_id="cropped", kind=PinEvent.KIND_CREATED, image={"inline": picture}, version=1))
         for person in "abcde":
-            event = EngagementEvent(
-                pin_id="cropped", kind=EngagementEvent.KIND_CROP, user_id=person, box=corner, event_time=1
-            )
+            event = EngagementEvent(pin_id="cropped", kind=EngagementEvent.KIND_CROP, user_id=person, box=corner)
             publisher.engagement(event)
 
     def shown() -> bool:
