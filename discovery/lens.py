@@ -107,14 +107,21 @@ class Lens:
         self._timed = timed
 
     def ask(self, picture: bytes, k: int, filters: Filters) -> LensAnswer:
-        """The answer to a photograph.
+        """The answer to a photograph. Raises as `look` and `answer`."""
+        return self.answer(self.look(picture), k, filters)
+
+    def look(self, picture: bytes) -> Sight:
+        """What is in a photograph.
 
         Raises:
-            Poison: `picture_*`. Retryable: Triton is away, or the index is.
+            Poison: `picture_*`. Retryable: Triton is away.
         """
-        watermark = self._index.refresh()
         with self._timed("look"):
-            sight = self._crops.sight(picture)
+            return self._crops.sight(picture)
+
+    def answer(self, sight: Sight, k: int, filters: Filters) -> LensAnswer:
+        """The answer to what was seen. Raises Retryable when the index is away."""
+        watermark = self._index.refresh()
         deadline = time.monotonic() + self._limit_s
         known = self._understood(sight, deadline)
         plans = self._plan(known)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+from discovery.work import Workroom
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 1.0, 2.5, 5.0, 10.0)
 
@@ -41,7 +44,11 @@ class ApiMetrics:
         )
         self._streams = Gauge("dotstream_api_event_clients", "Clients of GET /events at present.", registry=registry)
         self._work = Gauge(
-            "dotstream_api_work_held", "Heavy requests running or waiting at present.", registry=registry
+            "dotstream_api_work_held",
+            "Pieces of work running or waiting at present, by room: read and search (index), look (Triton), picture "
+            "(picture store), lineage and report (broker). One that stays high: what it waits for hangs.",
+            ["room"],
+            registry=registry,
         )
         self._dots_behind = Gauge(
             "dotstream_api_dots_behind_records",
@@ -75,7 +82,7 @@ class ApiMetrics:
         self,
         *,
         streams: Callable[[], float],
-        work: Callable[[], float],
+        rooms: Sequence[Workroom],
         dots_behind: Callable[[], float],
         dots_rebuilds: Callable[[], float],
         dots_undecodable: Callable[[], float],
@@ -85,10 +92,15 @@ class ApiMetrics:
     ) -> None:
         """Reads these whenever the metrics are asked for."""
         self._streams.set_function(streams)
-        self._work.set_function(work)
+        for room in rooms:
+            self._work.labels(room.name).set_function(partial(_held, room))
         self._dots_behind.set_function(dots_behind)
         self.registry.register(_DotCounts(dots_rebuilds, dots_undecodable, dots_unnoticed))
         self.registry.register(_CropCounts(crop_hits, crop_misses))
+
+
+def _held(room: Workroom) -> float:
+    return room.held
 
 
 class _CropCounts(Collector):

@@ -117,14 +117,18 @@ class Search:
         self._index.refresh()
         return self.answer(kind, self.subjects.of_pin(kind, pin_id, object_index, box), asked)
 
-    def by_picture(self, kind: Kind, picture: bytes, box: Box | None, asked: Asked) -> Answer:
-        """Searches by an uploaded picture: the drawn box, else its dominant object, else as `kind` has it.
+    def subject(self, kind: Kind, box: Box | None, *, pin_id: str = "", picture: bytes | None = None) -> Subject:
+        """What `answer` searches by a box of a pin or, of an uploaded picture, by a box, its dominant object, or as
+        `kind` has it. Asks Triton.
 
         Raises:
-            Poison: `picture_*`. Retryable: index or Triton are away.
+            Problem: unknown-pin, deleted-pin.
+            Poison: `picture_*`. Retryable: index, store or Triton are away.
         """
         self._index.refresh()
-        return self.answer(kind, self.subjects.of_picture(kind, picture, box), asked)
+        if picture is not None:
+            return self.subjects.of_picture(kind, picture, box)
+        return self.subjects.of_pin(kind, pin_id, None, box)
 
     def answer(self, kind: Kind, subject: Subject, asked: Asked) -> Answer:
         """The results for a subject, and the annotations that narrow them down."""

@@ -36,7 +36,9 @@ class Limits:
         search_s: from the request to its answer, waiting included.
         scan_s: of the index scans of one search; what was found by then is answered as partial.
         read_s: the same for look-ups.
-        search_threads, search_waiting: searches and thumbnails at once, and how many more may wait.
+        search_threads, search_waiting: searches of the index at once, and how many more may wait.
+        look_waiting: searches that may wait for Triton, which `search_threads` others ask, in threads of their own.
+        picture_threads, picture_waiting: stored pictures that are fetched or scaled at once, and how many may wait.
         indexed_wait_s: how long a request waits for `indexed_up_to`.
         event_clients: of `GET /events` at once.
         heartbeat_s: between comments on a silent stream.
@@ -51,6 +53,9 @@ class Limits:
     read_s: float = 3.0
     search_threads: int = 4
     search_waiting: int = 256
+    look_waiting: int = 64
+    picture_threads: int = 4
+    picture_waiting: int = 256
     indexed_wait_s: float = 2.0
     event_clients: int = 200
     heartbeat_s: float = 15.0

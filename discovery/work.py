@@ -27,12 +27,13 @@ class Workroom:
     """A bounded thread pool.
 
     Args:
-        name: of its threads.
+        name: of the room and its threads.
         threads: pieces of work at once.
         waiting: pieces that may wait for a thread.
     """
 
     def __init__(self, name: str, *, threads: int, waiting: int) -> None:
+        self.name = name
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._limit = threads + waiting
         self._held = 0

@@ -313,7 +313,7 @@ class Api(Section):
     )
     max_body_bytes: Count = Field(default=20_000_000, description="largest request body")
     search_limit_s: Seconds = Field(default=8.0, description="time limit of one search, waiting included")
-    searches: Count = Field(default=4, description="searches at once; more wait their turn")
+    searches: Count = Field(default=4, description="searches of the index at once, and as many at Triton; more wait")
     requests_per_s: Annotated[float, Field(ge=0)] = Field(
         default=50.0, description="searches and reports of one client address each second; 0: no limit"
     )

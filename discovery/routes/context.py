@@ -26,13 +26,19 @@ from discovery.work import Workroom
 from indexer.errors import LeaseExpired, NotInView
 from producers.events_pb2 import EngagementEvent, SaveEvent
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 POLL_S = 0.02
 
 
 class Context:
-    """The parts of a running app, made once by `create_app`."""
+    """The parts of a running app, made once by `create_app`.
+
+    Work has a room of threads for each part that it may have to wait for, so that a part that hangs holds up nothing
+    that does without it: `reads` and `work` ask the index only, `looks` Triton (and the picture store for a drawn box),
+    `fetches` the picture store, `traces` and `telling` the broker.
+    """
 
     def __init__(self, services: Services) -> None:
         limits = services.limits
@@ -42,6 +48,9 @@ class Context:
         self.feed = Feed(services.boot, clients=limits.event_clients)
         self.reads = Workroom("read", threads=4, waiting=512)
         self.work = Workroom("search", threads=limits.search_threads, waiting=limits.search_waiting)
+        self.looks = Workroom("look", threads=limits.search_threads, waiting=limits.look_waiting)
+        self.fetches = Workroom("picture", threads=limits.picture_threads, waiting=limits.picture_waiting)
+        self.traces = Workroom("lineage", threads=2, waiting=64)
         self.telling = Workroom("report", threads=1, waiting=64)
         self.rate = RateLimit(limits.requests_per_s, limits.burst, services.clock)
         self.thumbnails = Thumbnails(services.pictures, cache_bytes=limits.thumbnail_cache_bytes)
@@ -75,7 +84,7 @@ class Context:
         )
         self.metrics.watch(
             streams=lambda: self.feed.clients,
-            work=lambda: self.work.held,
+            rooms=self.rooms,
             dots_behind=lambda: services.dots.behind,
             dots_rebuilds=lambda: services.dots.rebuilds,
             dots_undecodable=lambda: services.dots.undecodable,
@@ -83,6 +92,11 @@ class Context:
             crop_hits=lambda: self.crops.codes.hits,
             crop_misses=lambda: self.crops.codes.misses,
         )
+
+    @property
+    def rooms(self) -> tuple[Workroom, ...]:
+        """Everywhere that work is done."""
+        return self.reads, self.work, self.looks, self.fetches, self.traces, self.telling
 
     def start(self) -> None:
         """Starts following dots and index."""
@@ -93,9 +107,8 @@ class Context:
         """Ends streams and threads, and closes the dot view."""
         self.feed.close()
         self.announcer.close()
-        self.work.close()
-        self.telling.close()
-        self.reads.close()
+        for room in self.rooms:
+            room.close()
         self.services.dots.close()
 
     async def read(self, look: Callable[[], T]) -> T:
@@ -103,8 +116,23 @@ class Context:
         return await self.reads.run(lambda: self._leased(look), self.limits.read_s)
 
     async def heavy(self, work: Callable[[], T]) -> T:
-        """The result of a search or of work on a picture."""
+        """The result of a search of the index."""
         return await self.work.run(lambda: self._leased(work), self.limits.search_s)
+
+    async def looked(self, look: Callable[[], S], work: Callable[[S], T]) -> T:
+        """The result of a search of the index by what Triton says; the time limit of a search is for both together."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + self.limits.search_s
+        seen = await self.looks.run(lambda: self._leased(look), self.limits.search_s)
+        return await self.work.run(lambda: self._leased(lambda: work(seen)), deadline - now())
+
+    async def fetch(self, get: Callable[[], T]) -> T:
+        """What is made of a stored picture."""
+        return await self.fetches.run(get, self.limits.search_s)
+
+    async def trace(self, find: Callable[[], T]) -> T:
+        """The result of a look-up that asks the broker too."""
+        return await self.traces.run(lambda: self._leased(find), self.limits.search_s)
 
     async def tell(self, events: Sequence[EngagementEvent | SaveEvent]) -> None:
         """Publishes what people did, one request after the other, so that a broker that is away stops nothing else."""

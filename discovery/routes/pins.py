@@ -87,9 +87,9 @@ async def picture(
     if _matches(if_none_match, tag):
         return Response(status_code=304, headers=headers)
     if width is None:
-        data, media_type = await here.heavy(lambda: here.thumbnails.original(record.image_ref))
+        data, media_type = await here.fetch(lambda: here.thumbnails.original(record.image_ref))
     else:
-        data, media_type = await here.heavy(lambda: here.thumbnails.scaled(record.image_ref, width))
+        data, media_type = await here.fetch(lambda: here.thumbnails.scaled(record.image_ref, width))
     return Response(data, media_type=media_type, headers=headers)
 
 
@@ -99,7 +99,7 @@ async def picture(
 async def lineage(here: Here, pin_id: PinId) -> LineageJson:
     """Where the pin is on its way from event to dots, or where and why it stopped. Answers for any pin_id."""
     services = here.services
-    found = await here.heavy(
+    found = await here.trace(
         lambda: lines.trace(pin_id, index=services.index, dots=services.dots, dead=services.dead_letters)
     )
     return _lineage(here, found)

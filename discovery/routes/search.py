@@ -56,7 +56,9 @@ async def lens(here: Here, request: Request) -> LensJson:
     here.admit(request)
     asked = await questions.read_photograph(request)
     await here.reach(asked.indexed_up_to)
-    answer = await here.heavy(lambda: here.lens.ask(asked.picture, asked.k, asked.filters))
+    answer = await here.looked(
+        lambda: here.lens.look(asked.picture), lambda sight: here.lens.answer(sight, asked.k, asked.filters)
+    )
     return of_lens(answer, here.word(answer.watermark))
 
 
@@ -65,9 +67,12 @@ async def _search(here: Context, request: Request, kind: Kind) -> AnswerJson:
     asked = await questions.read(request)
     await here.reach(asked.indexed_up_to)
     how = asked.asked(here.services.fashion)
-    picture, pin_id = asked.picture, asked.pin_id
-    if picture is not None:
-        answer = await here.heavy(lambda: here.search.by_picture(kind, picture, asked.box, how))
+    picture, pin_id, search = asked.picture, asked.pin_id or "", here.search
+    if picture is None and asked.box is None:
+        answer = await here.heavy(lambda: search.by_pin(kind, pin_id, asked.object_index, None, how))
     else:
-        answer = await here.heavy(lambda: here.search.by_pin(kind, pin_id or "", asked.object_index, asked.box, how))
+        answer = await here.looked(
+            lambda: search.subject(kind, asked.box, pin_id=pin_id, picture=picture),
+            lambda subject: search.answer(kind, subject, how),
+        )
     return of_answer(answer, here.word(answer.watermark))
