@@ -83,7 +83,7 @@ class SavesJob:
         return self._pins(state, messages)
 
     def _boards(self, state: KeyedState, messages: Sequence[Message]) -> Plan:
-        events, poison = _read(messages, _save)
+        events, poison = _read(messages, lambda message: read_save(message.key, message.value, message.timestamp_ms))
         batch = state.database.batch()
         changes: list[tuple[int, bytes, bytes]] = []
         for board, changed in _applied(state, "boards", events, self._settings.board_pins, batch):
@@ -151,16 +151,19 @@ def _read(
     return events, poison
 
 
-def _save(message: Message) -> tuple[bytes, bytes, int]:
-    """Of a record of `saves`: the board, its pin, the order.
+def read_save(key: bytes | None, value: bytes | None, timestamp_ms: int) -> tuple[bytes, bytes, int]:
+    """What a record of `saves` says: the board, its pin, the order (indexer/timed_sets.py).
 
     A time after the log's own is that: a clock that is ahead must neither outlive what comes later nor age all others.
+
+    Raises:
+        Poison: it is no save.
     """
-    save = check_save(message.key, message.value, message.timestamp_ms)
+    save = check_save(key, value, timestamp_ms)
     if save.event_time > MAX_TIME:
         raise Poison("bad_field", f"event_time {save.event_time} is beyond {MAX_TIME}")
     rank = SAVED if save.kind == SaveEvent.KIND_SAVED else UNSAVED
-    return save.board_id.encode(), save.pin_id.encode(), order_of(min(save.event_time, message.timestamp_ms), rank)
+    return save.board_id.encode(), save.pin_id.encode(), order_of(min(save.event_time, timestamp_ms), rank)
 
 
 def _pair(message: Message) -> tuple[bytes, bytes, int]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,8 @@ import numpy as np
 
 from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
-from indexer.timed_sets import EVICTED, MAX_TIME, members_of, order_of, size_of
+from indexer.past_saves import PastSaves
+from indexer.timed_sets import MAX_TIME, members_of, size_of
 
 BOARDS = Store("boards", 1, ("boards",))
 """board_id -> the set of its pins; partitions as topic `saves`."""
@@ -67,12 +68,22 @@ class Together:
 
 
 class CoOccurrence:
-    """Reads candidates from the two stores. `refresh` first; may be called from any thread."""
+    """Reads candidates from the two stores. `refresh` first; may be called from any thread.
 
-    def __init__(self, boards: KeyedReader, pins: KeyedReader, rules: Rules | None = None) -> None:
+    Args:
+        boards: BOARDS.
+        pins: PINS.
+        rules: what counts.
+        past: the saves by which `between` takes the stores back; None where nobody asks for the past of what changed.
+    """
+
+    def __init__(
+        self, boards: KeyedReader, pins: KeyedReader, rules: Rules | None = None, past: PastSaves | None = None
+    ) -> None:
         self._boards = boards
         self._pins = pins
         self._rules = rules or Rules()
+        self._past = past or PastSaves()
 
     def refresh(self) -> None:
         """Takes in what the saves worker committed; cheap when nothing changed.
@@ -117,21 +128,24 @@ class CoOccurrence:
 
     def _counted(self, query: bytes, now_ms: int, until_ms: int) -> tuple[int, dict[bytes, float], Counter[bytes]]:
         """(boards of the query, weight of each pin kept with it, boards that hold both)."""
-        mine = _names_until(self._pins.get("pins", query), until_ms)
-        rows = self._boards.get_many("boards", mine[-self._rules.boards_max :])
+        mine = self._boards_at(query, self._pins.get("pins", query), until_ms)
+        boards = mine[-self._rules.boards_max :]
+        rows = self._boards.get_many("boards", boards)
         weights: defaultdict[bytes, float] = defaultdict(float)
         shared: Counter[bytes] = Counter()
-        for row in rows:
-            names, on_board = self._weighed(row, query, now_ms, until_ms)
+        for board, row in zip(boards, rows, strict=True):
+            held = members_of(row) if until_ms >= NEVER_MS else self._past.pins_of(board, row, until_ms)
+            names, on_board = self._weighed(*held, query, now_ms)
             shared.update(names)
             for name, weight in zip(names, on_board, strict=True):
                 weights[name] += weight
         weights.pop(query, None)
         return len(mine), weights, shared
 
-    def _weighed(self, row: bytes | None, query: bytes, now_ms: int, until_ms: int) -> tuple[list[bytes], list[float]]:
-        """The board's newest pins, the query among them, and their weights on this board."""
-        names, orders = members_of(row)
+    def _weighed(
+        self, names: list[bytes], orders: array[int], query: bytes, now_ms: int
+    ) -> tuple[list[bytes], list[float]]:
+        """A board's newest pins, the query among them, and their weights on this board."""
         if query not in names:
             return [], []  # a save or unsave that only one of the two stores has yet
         saved = orders[names.index(query)]
@@ -140,29 +154,27 @@ class CoOccurrence:
         ages = np.maximum(now_ms - times, 0)
         half_life = self._rules.half_life_ms
         weights = np.exp2(-ages / half_life) if half_life else np.ones(len(names))
-        counts = times <= until_ms
-        if self._rules.window_ms:
-            counts &= ages <= self._rules.window_ms
+        counts = ages <= (self._rules.window_ms or NEVER_MS)
         if counts.all():
             return names, weights.tolist()
         return list(compress(names, counts)), weights[counts].tolist()
 
     def _with_overlaps(self, mine: int, found: Sequence[tuple[bytes, float, int]], until_ms: int) -> list[Together]:
         """Of (pin, weight, shared boards)."""
-        rows = self._pins.get_many("pins", [name for name, _, _ in found])
-        sizes = [size_of(row) if until_ms >= NEVER_MS else len(_names_until(row, until_ms)) for row in rows]
+        names = [name for name, _, _ in found]
+        rows = zip(names, self._pins.get_many("pins", names), strict=True)
+        past = until_ms < NEVER_MS
+        sizes = [len(self._boards_at(name, row, until_ms)) if past else size_of(row) for name, row in rows]
         return [
             Together(name.decode(), weight, shared, shared / math.sqrt(mine * max(size, shared)))
             for (name, weight, shared), size in zip(found, sizes, strict=True)
         ]
 
+    def _boards_at(self, pin: bytes, row: bytes | None, until_ms: int) -> list[bytes]:
+        """The boards that held a pin at a moment, oldest first."""
+        return members_of(row)[0] if until_ms >= NEVER_MS else self._past.boards_of(pin, row, until_ms)
+
     def close(self) -> None:
         """Lets go of the stores."""
         self._boards.close()
         self._pins.close()
-
-
-def _names_until(row: bytes | None, until_ms: int) -> list[bytes]:
-    """The members of a set that came up to a moment, oldest first."""
-    names, orders = members_of(row)
-    return names if until_ms >= NEVER_MS else names[: bisect_right(orders, order_of(until_ms, EVICTED))]

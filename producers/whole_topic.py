@@ -29,12 +29,13 @@ FETCH_WAIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One record of the topic."""
+    """One record of the topic; `timestamp_ms` is the log's time of it, Unix ms."""
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,8 @@ class KafkaWholeTopic:
             if partition is None or offset is None:
                 raise _failed(error)
             if error is None:
-                records.append(Logged(partition, offset, _bytes(message.key()), _bytes(message.value())))
+                key, value, timestamp_ms = _bytes(message.key()), _bytes(message.value()), message.timestamp()[1]
+                records.append(Logged(partition, offset, key, value, timestamp_ms))
                 moved[partition] = offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 if offset != OFFSET_INVALID:

@@ -50,7 +50,7 @@ class Records(Protocol):
 
 
 class Past(Protocol):
-    """Co-occurrence up to a moment: `indexer.cooccurrence.CoOccurrence`."""
+    """Co-occurrence as it was at a moment: `indexer.cooccurrence.CoOccurrence` with the saves of the log."""
 
     def between(self, pin_id: str, others: Sequence[str], until_ms: int) -> Mapping[str, Together]: ...
 

@@ -275,7 +275,7 @@ class _Dots:
         from producers.whole_topic import Logged
 
         self._records = [
-            Logged(0, offset, record.pin_id.encode(), record.SerializeToString())
+            Logged(0, offset, record.pin_id.encode(), record.SerializeToString(), 0)
             for offset, record in enumerate(records)
         ]
         self._at = 0

@@ -46,7 +46,7 @@ def record(draw: st.DrawFn) -> DotRecord:
 
 def logged(records: list[DotRecord]) -> list[Logged]:
     return [
-        Logged(partition_of_pin(r.pin_id), offset, r.pin_id.encode(), r.SerializeToString())
+        Logged(partition_of_pin(r.pin_id), offset, r.pin_id.encode(), r.SerializeToString(), 0)
         for offset, r in enumerate(records)
     ]
 
@@ -114,8 +114,12 @@ def ledger(tmp_path: Path) -> Iterator[DotLedger]:
 def test_a_null_forgets_and_what_is_no_record_is_left_out(ledger: DotLedger) -> None:
     known = DotRecord(pin_id="a", version=1, epoch=1, decision=1, witnesses=["b"])
     ledger.fold(logged([known]), {0: 1})
-    strange = [Logged(0, 1, b"a", b"\xff"), Logged(0, 2, None, b""), Logged(0, 3, b"c", known.SerializeToString())]
-    assert ledger.fold([*strange, Logged(0, 4, b"a", None)], {0: 5}) == 3
+    strange = [
+        Logged(0, 1, b"a", b"\xff", 0),
+        Logged(0, 2, None, b"", 0),
+        Logged(0, 3, b"c", known.SerializeToString(), 0),
+    ]
+    assert ledger.fold([*strange, Logged(0, 4, b"a", None, 0)], {0: 5}) == 3
     assert ledger.get("a") is None
     assert ledger.standing(0, None, 10) == []
     assert ledger.coverage(0) == {"no_objects": 0}

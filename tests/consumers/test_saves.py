@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from consumers.metrics import WorkerMetrics
 from consumers.ports import LogBroken, Output, Partition
-from consumers.saves import Opener, SavesJob, SavesSettings
+from consumers.saves import Opener, SavesJob, SavesSettings, read_save
 from consumers.state_worker import StateWorker, StateWorkerSettings
 from consumers.window import Backoff
 from dotstream.clock import ManualClock
@@ -21,6 +21,7 @@ from indexer.cooccurrence import BOARDS, PINS, CoOccurrence, Rules, Together
 from indexer.keyed_layout import Store
 from indexer.keyed_reader import KeyedReader
 from indexer.keyed_state import KeyedState
+from indexer.past_saves import PastSaves
 from indexer.records_pb2 import PairRecord
 from indexer.timed_sets import members_of
 from producers.events_pb2 import SaveEvent
@@ -93,12 +94,19 @@ class Place:
                 state.close()
         return found
 
-    def reader(self, rules: Rules | None = None) -> CoOccurrence:
+    def reader(self, rules: Rules | None = None, past: PastSaves | None = None) -> CoOccurrence:
         partitions = self.cluster.partitions
         boards, pins = (KeyedReader(self.folder / store.name, store, partitions) for store in (BOARDS, PINS))
-        reader = CoOccurrence(boards, pins, rules)
+        reader = CoOccurrence(boards, pins, rules, past)
         reader.refresh()
         return reader
+
+    def past(self) -> PastSaves:
+        """By all saves of the log."""
+        past = PastSaves()
+        for message in self.cluster.all("saves"):
+            past.add(*read_save(message.key, message.value, message.timestamp_ms))
+        return past
 
     def together(self, pin_id: str, now_ms: int, rules: Rules | None = None) -> list[Together]:
         reader = self.reader(rules)
@@ -166,6 +174,25 @@ def test_the_past_knows_no_later_saves(tmp_path: Path) -> None:
     then = reader.between("p", ["q", "r"], 5)
     assert (then["q"].weight, then["q"].shared, then["q"].overlap) == (2 ** -(3 / 2), 1, 1 / math.sqrt(2 * 1))
     assert reader.between("p", ["q"], 1) == {}
+    reader.close()
+
+
+def test_what_changed_since_was_as_it_was(tmp_path: Path) -> None:
+    """A pin saved again, one taken off and one pushed out after the moment were on the board at the moment."""
+    events = [Save("b", "p", 40), Save("b", "again", 41), Save("b", "gone", 42), Save("b", "pushed", 43)]
+    events += [Save("b", "again", 80), Save("b", "gone", 81, saved=False), Save("b", "p", 82)]
+    events += [Save("b", f"new-{n}", 90 + n) for n in range(2)]
+    place = Place(cluster_of(events), tmp_path, BOUNDS)
+    place.run()
+    assert _boards(place, "b") == {"b": ["again", "p", "new-0", "new-1"]}
+    reader = place.reader(Rules(half_life_ms=10), place.past())
+    found = reader.between("p", ["again", "gone", "pushed", "new-0"], 60)
+    assert {name: (one.weight, one.shared, one.overlap) for name, one in found.items()} == {
+        "again": (2**-1.9, 1, 1.0),
+        "gone": (2**-1.8, 1, 1.0),
+        "pushed": (2**-1.7, 1, 1.0),
+    }
+    assert reader.between("p", ["again"], 39) == {}
     reader.close()
 
 
@@ -296,4 +323,22 @@ def test_candidates_are_those_of_the_definition(tmp_path_factory: pytest.TempPat
         assert found.keys() == expected.keys()
         for other, values in expected.items():
             assert found[other] == pytest.approx(values)
+    reader.close()
+
+
+@settings(SLOW, max_examples=25)
+@given(logged=saves, until=st.integers(1, 20))
+def test_the_past_is_what_the_saves_up_to_it_made(
+    tmp_path_factory: pytest.TempPathFactory, logged: list[Save], until: int
+) -> None:
+    place = Place(cluster_of(logged), tmp_path_factory.mktemp("saves"))
+    place.run()
+    reader = place.reader(Rules(half_life_ms=7), place.past())
+    oracle = SaveOracle().apply(save for save in logged if save.time <= until)
+    for pin in "pqrstu":
+        found = reader.between(pin, "pqrstu", until)
+        expected = oracle.together(pin, now=until, half_life=7)
+        assert found.keys() == expected.keys()
+        for other, values in expected.items():
+            assert (found[other].weight, found[other].shared, found[other].overlap) == pytest.approx(values)
     reader.close()

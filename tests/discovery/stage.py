@@ -114,7 +114,7 @@ class ListLog:
         moved: dict[int, int] = {}
         for partition, start in self.at.items():
             for offset, (key, value) in enumerate(self.parts[partition][start:], start):
-                found.append(Logged(partition, offset, key, value))
+                found.append(Logged(partition, offset, key, value, 0))
                 moved[partition] = offset + 1
         self.at.update(moved)
         if not found:

@@ -53,7 +53,7 @@ class ListLog:
             for offset, (key, value) in enumerate(self.parts[partition][start:], start):
                 if len(found) == limit:
                     break
-                found.append(Logged(partition, offset, key, value))
+                found.append(Logged(partition, offset, key, value, 0))
                 moved[partition] = offset + 1
         self.at.update(moved)
         return found, moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,19 @@ def test_the_engagements_of_a_topic_are_read_to_their_end(
     connection = load_settings(None, overrides).settings.kafka.connection()
     found = sorted(event.pin_id for event in engagements_of(connection, topics.events.engagements))
     assert found == sorted(str(row["pin_id"]) for row in rows)
+
+
+def test_the_saves_of_a_topic_tell_what_a_board_held(broker: KafkaProcess, topics: TopicNames, tmp_path: Path) -> None:
+    from ops.related import past_of
+
+    now_ms = int(time.time() * 1000)
+    times = {"once": [now_ms - 60_000], "again": [now_ms - 50_000, now_ms - 20_000], "ahead": [9_999_999_999_999]}
+    rows = [{"pin_id": pin, "board_id": "b", "event_time": at} for pin, its in times.items() for at in its]
+    log = tmp_path / "saves.jsonl"
+    log.write_text("\n".join(map(json.dumps, rows)))
+    run("publish", log, "--topic", "saves", "--kafka", broker.bootstrap, "--prefix", topics.prefix)
+    settings = load_settings(None, {"kafka.bootstrap": broker.bootstrap, "data": tmp_path}).settings
+    past = past_of(settings, settings.kafka.connection(), topics.events.saves)
+    assert past.pins_of(b"b", None, now_ms - 40_000)[0] == [b"once", b"again"]
+    assert past.boards_of(b"again", None, now_ms - 51_000) == []
+    assert past.pins_of(b"b", None, now_ms + 3_600_000)[0] == [b"once", b"again", b"ahead"]

@@ -36,7 +36,7 @@ class MemoryTopic:
             stop = min(start + limit - len(found), self._arrived.get(number, 0))
             self._arrived[number] = self.end(number)
             for message in self._cluster.logs[self._name, number][start:stop]:
-                found.append(Logged(number, message.offset, message.key, message.value))
+                found.append(Logged(number, message.offset, message.key, message.value, message.timestamp_ms))
                 moved[number] = message.offset + 1
         self._at |= moved
         return found, moved
