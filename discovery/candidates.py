@@ -1,15 +1,17 @@
 """Candidate generation (section 7 of the paper): the nearest codes by Hamming distance that pass the filters, by pin.
 
 The index answers codes; a pin may be found by several of its codes, and filters that it does not know may refuse many.
-So more codes are fetched until enough pins are among them, up to `FETCH_LIMIT` codes or the time limit. What ended the
-search early is said in the answer.
+So more codes are fetched until enough pins are among them, up to `FETCH_LIMIT` codes or the time limit. Where too many
+of those pins are near-copies of each other, `in_rounds` goes on behind them. What ended the search early is said in the
+answer.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from discovery.filters import Filters
@@ -20,6 +22,10 @@ from indexer.search import Scope
 from indexer.signals import by_pin
 
 FETCH_LIMIT = 2_000
+PICTURES_MAX = 1_000
+"""Different pictures that are looked through at most where near-copies leave fewer results than are wanted."""
+ROUNDS = 12
+"""Searches that this takes at most; each leaves out the pictures that were found before, whatever pins show them."""
 Partial = Literal["time-limit", "candidate-limit"]
 
 
@@ -40,10 +46,83 @@ class Candidates:
     exhausted: bool = False
 
 
+def untimed(stage: str) -> AbstractContextManager[object]:
+    """Measures nothing."""
+    _ = stage
+    return nullcontext()
+
+
+def in_rounds(
+    index: Index,
+    subject: Subject,
+    code: bytes,
+    *,
+    wanted: int,
+    scope: Scope,
+    filters: Filters,
+    limit_s: float,
+    timed: Callable[[str], AbstractContextManager[object]] = untimed,
+) -> Iterator[Candidates]:
+    """The nearest pins that pass: `wanted` of them, then more for as long as the caller asks for more.
+
+    Each item holds all pins found so far. A round leaves out the pictures of those before it, so that no pin that shows
+    one of them comes again, and takes four times as many pins as the last one found pictures: near-copies differ in
+    their bytes. The last item says with `partial` what ended the search, unless nothing else fits.
+
+    `limit_s` is for all rounds together; `timed` measures each as stage scan.
+
+    Raises:
+        SearchTimeout: `limit_s` passed before anything was found. Retryable: the index is away.
+    """
+    deadline = time.monotonic() + limit_s
+    found = Candidates((), {})
+    pictures: set[bytes] = set()
+    size = wanted
+    for _ in range(ROUNDS):
+        try:
+            with timed("scan"):
+                more = nearest_pins(
+                    index,
+                    subject,
+                    code,
+                    wanted=size,
+                    scope=scope,
+                    filters=filters,
+                    limit_s=max(0.001, deadline - time.monotonic()),
+                    besides=frozenset(pictures),
+                )
+        except SearchTimeout:
+            if not found.watermark:
+                raise
+            yield replace(found, partial="time-limit")
+            return
+        hits = by_pin([*found.hits, *more.hits])
+        found = Candidates(hits, found.watermark or more.watermark, more.partial, more.exhausted)
+        yield found
+        if more.exhausted or more.partial:
+            return
+        fresh = {hit.record.image_sha256 for hit in more.hits}
+        pictures |= fresh
+        if len(pictures) >= PICTURES_MAX:
+            break
+        size = min(PICTURES_MAX - len(pictures), max(wanted, 4 * len(fresh)))
+    yield replace(found, partial="candidate-limit")
+
+
 def nearest_pins(
-    index: Index, subject: Subject, code: bytes, *, wanted: int, scope: Scope, filters: Filters, limit_s: float
+    index: Index,
+    subject: Subject,
+    code: bytes,
+    *,
+    wanted: int,
+    scope: Scope,
+    filters: Filters,
+    limit_s: float,
+    besides: frozenset[bytes] = frozenset(),
 ) -> Candidates:
     """The nearest pins that pass, `wanted` of them where there are so many.
+
+    `besides`: sha256 of pictures that are left out beside the subject's own.
 
     Raises:
         SearchTimeout: `limit_s` passed before anything was found. Retryable: the index is away.
@@ -58,7 +137,7 @@ def nearest_pins(
                 fetch,
                 scope=scope,
                 exclude_pins=subject.exclude_pins,
-                exclude_sha256=subject.exclude_sha256,
+                exclude_sha256=subject.exclude_sha256 | besides,
                 label=filters.label,
                 category=filters.category,
                 buyable=filters.buyable,

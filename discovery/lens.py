@@ -1,7 +1,8 @@
 """Lens: from a photograph to a diverse set of results that mean the same (section 8 of the paper).
 
 Query understanding first, then the sources that the query's signals call for, then one blended list. What a source
-could not give in its time is left out and said, so that one slow or missing part does not cost the whole answer.
+could not give in its time is left out and said, so that one slow or missing part does not cost the whole answer. Each
+source looks until it has as many different pictures as results are wanted, or its bound is reached, which is said too.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import numpy as np
 
 from discovery import blending
 from discovery.blending import Blended, Choice, Plan, Source
-from discovery.candidates import nearest_pins
+from discovery.candidates import Partial, in_rounds, nearest_pins, untimed
 from discovery.crops import Crops
 from discovery.filters import Filters
 from discovery.ports import Found, Hit, Index, Sight
-from discovery.rerank import Ranked, Weights
-from discovery.search import untimed
+from discovery.rerank import Ranked, Weights, grouped
 from discovery.subjects import Query, Subject, seen_subject
 from discovery.understanding import NEIGHBOURS, OBJECTS, Understanding, understand
 from dotstream.errors import Retryable
@@ -29,10 +29,13 @@ from indexer.errors import LeaseExpired, SearchTimeout
 from indexer.records import top_category
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Scope
-from indexer.words import words_of
+from indexer.words import POSTINGS, words_of
 
 State = Literal["used", "skipped", "empty", "late", "failed"]
+Missing = Partial | Literal["source-missing"]
 QUERY_ANNOTATIONS = 5
+ABOUT_LIMIT = POSTINGS
+"""Pins of annotation search that are looked at. The index reads so many of a word, so that fewer are all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +58,29 @@ class Used:
 class LensAnswer:
     """Results, what was understood, what became of each source, and what it all reflects.
 
-    `partial`: a source was late or failed.
+    `partial`: why something that fits may be missing; None when nothing is.
     """
 
     results: Sequence[Blended]
     known: Understanding
     sources: Sequence[Used]
     watermark: Mapping[int, int]
-    partial: bool
+    partial: Missing | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a source found.
+
+    Attributes:
+        results: best first.
+        partial: what ended its search before it had enough different results.
+        exhausted: there is nothing else that fits.
+    """
+
+    results: Sequence[Ranked] = ()
+    partial: Partial | None = None
+    exhausted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,83 +141,129 @@ class Lens:
         """The answer to what was seen. Raises Retryable when the index is away."""
         watermark = self._index.refresh()
         deadline = time.monotonic() + self._limit_s
-        known = self._understood(sight, deadline)
+        known, heard = self._understood(sight, deadline)
         plans = self._plan(known)
-        found, troubles = self._gather(plans, known, 3 * k, filters, deadline=deadline)
+        parts, troubles = self._gather(plans, known, k, filters, deadline=deadline)
+        found = {source: part.results for source, part in parts.items()}
         shares = blending.ratios(plans, found)
         with self._timed("blend"):
             near, guesses = self._weights.near_duplicate, known.annotations
             results = blending.blend(found, shares, k, near_duplicate=near, guesses=guesses, choice=self._choice)
-        sources = [_used(each, shares[each.source], found, troubles) for each in plans]
-        return LensAnswer(results, known, sources, watermark, bool(troubles))
+        sources = [_used(each, shares[each.source], parts, troubles) for each in plans]
+        partial = _partial(parts, troubles, heard=heard, short=len(results) < k)
+        return LensAnswer(results, known, sources, watermark, partial)
 
-    def _understood(self, sight: Sight, deadline: float) -> Understanding:
+    def _understood(self, sight: Sight, deadline: float) -> tuple[Understanding, bool]:
         """Neighbours of the whole picture and of its objects vote together, each pin at its nearest.
 
-        Objects whose neighbours do not come in time have no vote.
+        Objects whose neighbours do not come in time have no vote; then the second value is False.
         """
         hits: list[Hit] = []
+        heard = True
         for code in (sight.code, *(seen.code for seen in sight.objects[:OBJECTS])):
             subject = Subject(Query(None, None, None, None, None, True), code)
             try:
-                hits += self._nearest(subject, NEIGHBOURS, "all", Filters(), deadline=deadline)
+                with self._timed("scan"):
+                    found = nearest_pins(
+                        self._index,
+                        subject,
+                        code,
+                        wanted=NEIGHBOURS,
+                        scope="all",
+                        filters=Filters(),
+                        limit_s=_left(deadline),
+                    )
             except SearchTimeout:
                 if not hits:
                     raise
+                heard = False
                 break
+            hits += found.hits
+            heard &= found.partial != "time-limit"
         hits.sort(key=lambda hit: (hit.distance, hit.pin_id))
-        return understand(sight, hits, self._index.document_frequency)
+        return understand(sight, hits, self._index.document_frequency), heard
 
     def _gather(
-        self, plans: Sequence[Plan], known: Understanding, wanted: int, filters: Filters, *, deadline: float
-    ) -> tuple[dict[Source, Sequence[Ranked]], dict[Source, State]]:
+        self, plans: Sequence[Plan], known: Understanding, k: int, filters: Filters, *, deadline: float
+    ) -> tuple[dict[Source, Part], dict[Source, State]]:
         """What the sources that are to run found, and those that were late or failed."""
-        found: dict[Source, Sequence[Ranked]] = {}
+        parts: dict[Source, Part] = {}
         troubles: dict[Source, State] = {}
         for source in (each.source for each in plans if each.weight):
             if time.monotonic() >= deadline:
                 troubles[source] = "late"
                 continue
             try:
-                found[source] = self._results(source, known, wanted, filters, deadline=deadline)
+                parts[source] = self._results(source, known, k, filters, deadline=deadline)
             except LeaseExpired:
                 raise
             except SearchTimeout:
                 troubles[source] = "late"
             except Retryable:
                 troubles[source] = "failed"
-        return found, troubles
+        return parts, troubles
 
-    def _results(
-        self, source: Source, known: Understanding, wanted: int, filters: Filters, *, deadline: float
-    ) -> list[Ranked]:
+    def _results(self, source: Source, known: Understanding, k: int, filters: Filters, *, deadline: float) -> Part:
         if source == "semantic":
             with self._timed("words"):
-                return self._about(known, wanted, filters)
+                return self._about(known, k, filters, deadline)
         if source == "visual":
-            hits = self._nearest(seen_subject("flashlight", known.sight), wanted, "all", filters, deadline=deadline)
-        else:
-            hits = self._nearest(seen_subject("objects", known.sight), wanted, "objects", filters, deadline=deadline)
-        return [Ranked(hit, hit.similarity) for hit in hits]
+            return self._alike(seen_subject("flashlight", known.sight), k, "all", filters, deadline)
+        return self._alike(seen_subject("objects", known.sight), k, "objects", filters, deadline)
 
-    def _nearest(self, subject: Subject, wanted: int, scope: Scope, filters: Filters, deadline: float) -> Sequence[Hit]:
+    def _alike(self, subject: Subject, k: int, scope: Scope, filters: Filters, deadline: float) -> Part:
+        """What is nearest: three times as many as are wanted, more while near-copies leave too few."""
+        part = Part()
         if subject.code is None:
-            return []
-        left = max(0.001, deadline - time.monotonic())
-        with self._timed("scan"):
-            return nearest_pins(
-                self._index, subject, subject.code, wanted=wanted, scope=scope, filters=filters, limit_s=left
-            ).hits
+            return part
+        for found in in_rounds(
+            self._index,
+            subject,
+            subject.code,
+            wanted=3 * k,
+            scope=scope,
+            filters=filters,
+            limit_s=_left(deadline),
+            timed=self._timed,
+        ):
+            part = Part([Ranked(hit, hit.similarity) for hit in found.hits], found.partial, found.exhausted)
+            if self._differ(part.results, k):
+                break
+        return part
 
-    def _about(self, known: Understanding, wanted: int, filters: Filters) -> list[Ranked]:
-        """Annotation search by the words of the most certain guesses, each with its confidence."""
+    def _about(self, known: Understanding, k: int, filters: Filters, deadline: float) -> Part:
+        """Annotation search by the words of the most certain guesses, each with its confidence.
+
+        Three times as many as are wanted, more of them looked at while filters or near-copies leave too few.
+        """
         words: dict[str, float] = {}
         for guess in sorted(known.annotations, key=lambda each: -each.confidence)[:QUERY_ANNOTATIONS]:
             for word in words_of(guess.annotation):
                 words[word] = max(words.get(word, 0.0), guess.confidence)
-        found = self._index.about(words, 3 * wanted)
-        results = [Ranked(_hit(entry, known.sight.code), score) for score, entry in found]
-        return [one for one in results if _passes(one.hit, filters)][:wanted]
+        wanted = fetch = 3 * k
+        while True:
+            found = self._index.about(words, fetch)
+            hits = [(score, _hit(entry, known.sight.code)) for score, entry in found]
+            passing = [Ranked(hit, score) for score, hit in hits if _passes(hit, filters)]
+            first = passing[:wanted]
+            results = first if self._differ(first, k) else passing
+            exhausted = len(found) < fetch
+            if exhausted or (len(passing) >= wanted and self._differ(results, k)):
+                return Part(results, None, exhausted and len(results) == len(passing))
+            if fetch >= ABOUT_LIMIT:
+                return Part(results, "candidate-limit", exhausted=False)
+            if time.monotonic() >= deadline:
+                return Part(results, "time-limit", exhausted=False)
+            fetch = min(ABOUT_LIMIT, 4 * fetch)
+
+    def _differ(self, results: Sequence[Ranked], k: int) -> bool:
+        """Whether there are k different pictures among these."""
+        return len(results) >= k and len(grouped(results, k, self._weights.near_duplicate)) == k
+
+
+def _left(deadline: float) -> float:
+    """Seconds until then, for a search that must have some."""
+    return max(0.001, deadline - time.monotonic())
 
 
 def _hit(entry: Found, code: bytes) -> About:
@@ -218,12 +282,27 @@ def _passes(hit: Hit, filters: Filters) -> bool:
     )
 
 
-def _used(plan: Plan, ratio: float, found: Mapping[Source, Sequence[Ranked]], troubles: Mapping[Source, State]) -> Used:
+def _used(plan: Plan, ratio: float, parts: Mapping[Source, Part], troubles: Mapping[Source, State]) -> Used:
     if plan.source in troubles:
         state = troubles[plan.source]
         return Used(plan.source, state, 0.0, "the time limit passed" if state == "late" else "a part of it is away")
     if not plan.weight:
         return Used(plan.source, "skipped", 0.0, plan.reason)
-    if not found.get(plan.source):
-        return Used(plan.source, "empty", 0.0, "it found nothing that passes the filters")
+    part = parts[plan.source]
+    if not part.results:
+        looked = "it found nothing that passes the filters" + (" among those it looked at" if part.partial else "")
+        return Used(plan.source, "empty", 0.0, looked)
     return Used(plan.source, "used", ratio, plan.reason)
+
+
+def _partial(
+    parts: Mapping[Source, Part], troubles: Mapping[Source, State], *, heard: bool, short: bool
+) -> Missing | None:
+    """The gravest reason why something may be missing. `short`: fewer results than wanted."""
+    reasons = {part.partial for part in parts.values()}
+    if troubles:
+        return "source-missing"
+    if not heard or "time-limit" in reasons:
+        return "time-limit"
+    cut = short and not all(part.exhausted for part in parts.values())
+    return "candidate-limit" if cut or "candidate-limit" in reasons else None

@@ -128,13 +128,18 @@ def grouped(ranked: Sequence[Ranked], k: int, share: float) -> list[Ranked]:
     codes = whole_codes([one.hit.record for one in ranked])
     limit = share * codes.shape[1] * 8
     leaders: list[int] = []
+    showing: dict[bytes, int] = {}
     followers: dict[int, list[str]] = {}
     for at, one in enumerate(ranked):
-        leader = _leader(ranked, codes, leaders, at, limit)
+        sha256 = one.hit.record.image_sha256
+        leader = _nearest_leader(codes, leaders, at, limit)
+        if leader is None:
+            leader = showing.get(sha256)
         if leader is not None:
             followers[leader].append(one.hit.pin_id)
         elif len(leaders) < k:
             leaders.append(at)
+            showing[sha256] = at
             followers[at] = []
     return [
         Ranked(one.hit, one.score, one.engagement, one.curated, tuple(followers[at][:DUPLICATES_NAMED]))
@@ -153,14 +158,9 @@ def differing_bits(codes: npt.NDArray[np.uint8], code: npt.NDArray[np.uint8]) ->
     return counted
 
 
-def _leader(
-    ranked: Sequence[Ranked], codes: npt.NDArray[np.uint8], leaders: Sequence[int], at: int, limit: float
-) -> int | None:
+def _nearest_leader(codes: npt.NDArray[np.uint8], leaders: Sequence[int], at: int, limit: float) -> int | None:
     if not leaders:
         return None
     distances = differing_bits(codes[leaders], codes[at])
     nearest = int(np.argmin(distances))
-    if distances[nearest] <= limit:
-        return leaders[nearest]
-    sha256 = ranked[at].hit.record.image_sha256
-    return next((leader for leader in leaders if ranked[leader].hit.record.image_sha256 == sha256), None)
+    return leaders[nearest] if distances[nearest] <= limit else None

@@ -218,7 +218,9 @@ class LensJson(Model):
     understanding: UnderstandingJson
     sources: list[SourceJson]
     indexed_up_to: str
-    partial: str | None = Field(None, description="source-missing: a source was late or failed")
+    partial: str | None = Field(
+        None, description="source-missing | time-limit | candidate-limit: why something that fits may be missing"
+    )
 
 
 class StageJson(Model):

@@ -8,13 +8,12 @@ products first. The formulas and defaults stand together in docs/discovery.md.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Literal
 
-from discovery.candidates import Candidates, Partial, nearest_pins
+from discovery.candidates import Candidates, Partial, in_rounds, untimed
 from discovery.crops import Crops
 from discovery.curated import attached
 from discovery.filters import Filters
@@ -22,7 +21,6 @@ from discovery.ports import Box, Engagement, Hit, Index, NoEngagement, NoTags, P
 from discovery.rerank import Ranked, Weights, grouped, rerank
 from discovery.subjects import Kind, Query, Subject, Subjects
 from dotstream.errors import Retryable
-from indexer.errors import SearchTimeout
 from indexer.search import Scope
 from indexer.signals import related_annotations
 
@@ -33,8 +31,6 @@ MAX_K = 100
 MAX_ANNOTATIONS = 12
 POOL = 32
 """Pins that are ranked beyond those wanted, so that re-ranking and grouping have something to choose from."""
-GROUPED_MAX = 1_000
-"""Pins that are ranked at most where grouping leaves less than is wanted."""
 
 Duplicates = Literal["group", "keep"]
 
@@ -67,12 +63,6 @@ class Answer:
     generation: str
     watermark: Mapping[int, int]
     partial: Partial | None = None
-
-
-def untimed(stage: str) -> AbstractContextManager[object]:
-    """Measures nothing."""
-    _ = stage
-    return nullcontext()
 
 
 class Search:
@@ -143,31 +133,23 @@ class Search:
         return Answer(subject.query, results, narrowing, self._index.generation, found.watermark, found.partial)
 
     def _found(self, kind: Kind, subject: Subject, code: bytes, asked: Asked) -> tuple[Candidates, Sequence[Ranked]]:
-        """Candidates and their ranking; where grouping leaves less than is wanted, those of more candidates in time."""
-        deadline = time.monotonic() + self._limit_s
-        wanted = asked.k + POOL
-        best: tuple[Candidates, Sequence[Ranked]] | None = None
-        while True:
-            try:
-                with self._timed("scan"):
-                    left = max(0.001, deadline - time.monotonic())
-                    found = self._candidates(kind, subject, code, asked, wanted, left)
-            except SearchTimeout:
-                if best is None:
-                    raise
-                return replace(best[0], partial="time-limit"), best[1]
+        """Candidates and their ranking; where grouping leaves less than is wanted, those of more candidates."""
+        rounds = in_rounds(
+            self._index,
+            subject,
+            code,
+            wanted=asked.k + POOL,
+            scope=SCOPES[kind],
+            filters=asked.filters,
+            limit_s=self._limit_s,
+            timed=self._timed,
+        )
+        for found in rounds:
             with self._timed("rank"):
                 results = self._ranked(kind, subject, found.hits, asked)
-            if len(results) >= asked.k or found.exhausted or found.partial or wanted >= GROUPED_MAX:
-                return found, results
-            best = found, results
-            wanted = min(GROUPED_MAX, wanted * 4)
-
-    def _candidates(  # noqa: PLR0917  a question and its limits
-        self, kind: Kind, subject: Subject, code: bytes, asked: Asked, wanted: int, limit_s: float
-    ) -> Candidates:
-        scope, filters = SCOPES[kind], asked.filters
-        return nearest_pins(self._index, subject, code, wanted=wanted, scope=scope, filters=filters, limit_s=limit_s)
+            if len(results) >= asked.k:
+                break
+        return found, results
 
     def _ranked(self, kind: Kind, subject: Subject, hits: Sequence[Hit], asked: Asked) -> Sequence[Ranked]:
         weights = self._weights

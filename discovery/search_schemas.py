@@ -55,7 +55,7 @@ def of_lens(answer: LensAnswer, indexed_up_to: str) -> LensJson:
             SourceJson(source=one.source, state=one.state, ratio=one.ratio, reason=one.reason) for one in answer.sources
         ],
         indexed_up_to=indexed_up_to,
-        partial="source-missing" if answer.partial else None,
+        partial=answer.partial,
     )
 
 

@@ -263,9 +263,10 @@ class Stage:
         self.index([record])
         return record
 
-    def pins(self, pin_ids: Sequence[str], data: bytes) -> None:
+    def pins(self, pin_ids: Sequence[str], data: bytes, annotations: Sequence[str] = ()) -> None:
         """Many pins of one picture, which is looked at once."""
         first = self._seen(pin_ids[0], data)
+        first.annotations.extend(annotations)
         records = []
         for n, pin_id in enumerate(pin_ids):
             record = ObjectRecord()

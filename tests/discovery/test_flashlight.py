@@ -77,6 +77,32 @@ def test_many_copies_do_not_crowd_out_what_else_there_is(api: httpx.Client, shop
     assert sum(hit["pin_id"].startswith("copy") for hit in body["results"]) == 1
 
 
+@pytest.mark.parametrize("kind", ["flashlight", "objects"])
+def test_however_many_pins_show_one_picture_the_others_are_found(api: httpx.Client, shop: Stage, kind: str) -> None:
+    shop.pins([f"copy-{n}" for n in range(1_200)], patch("red", (0.3, 0.3, 0.7, 0.7)))
+    shop.pins([f"other-{n}" for n in range(1_200)], patch("red", (0.0, 0.6, 0.35, 1.0)))
+    body = ask(api, kind, k=6)
+    assert "partial" not in body
+    assert sorted(name.split("-")[0] for name in found(body)) == ["copy", "decor", "food", "other", "sea", "shoes"]
+    assert [len(hit["duplicates"]) > 0 for hit in body["results"] if "-" in hit["pin_id"]] == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["flashlight", "objects"])
+@pytest.mark.parametrize("bound", ["PICTURES_MAX", "ROUNDS"])
+def test_copies_that_fill_the_bound_are_said(
+    api: httpx.Client, shop: Stage, monkeypatch: pytest.MonkeyPatch, kind: str, bound: str
+) -> None:
+    for n in range(8):
+        shop.pin(f"copy-{n}", patch("red", size=(420 + n, 315)))
+    monkeypatch.setattr(search, "POOL", 0)
+    assert "partial" not in ask(api, kind, k=4)
+    monkeypatch.setattr(candidates, bound, 1)
+    body = ask(api, kind, k=4)
+    assert len(body["results"]) < 4
+    assert body["partial"] == "candidate-limit"
+    assert "partial" not in ask(api, kind, k=1)
+
+
 def test_metadata_of_the_query_pin_orders_what_looks_alike(api: httpx.Client, shop: Stage) -> None:
     results = {hit["pin_id"]: hit for hit in ask(api)["results"]}
     plain, alike = results["food"], results["decor"]
@@ -153,14 +179,15 @@ def test_what_was_found_before_the_time_limit_is_answered(
     api: httpx.Client, shop: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float] = []
+    nearest = candidates.nearest_pins
 
     def once(*asked: Any, limit_s: float, **more: Any) -> candidates.Candidates:
         limits.append(limit_s)
         if len(limits) > 1:
             raise SearchTimeout("0 s")
-        return candidates.nearest_pins(*asked, limit_s=limit_s, **more)
+        return nearest(*asked, limit_s=limit_s, **more)
 
-    monkeypatch.setattr(search, "nearest_pins", once)
+    monkeypatch.setattr(candidates, "nearest_pins", once)
     monkeypatch.setattr(search, "POOL", 0)
     body = ask(api, k=4)
     assert body["partial"] == "time-limit"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discovery import blending
+from discovery import blending, candidates, lens
 from discovery.blending import SOURCES, Choice, Source
 from discovery.ports import Sight
 from discovery.rerank import Ranked
@@ -85,6 +85,69 @@ def test_near_copies_are_left_out_and_named(api: httpx.Client, kitchen: Stage) -
     alike = [hit for hit in body["results"] if hit["pin_id"].startswith("copy") or hit["pin_id"] == "berry-0"]
     assert len(alike) == 1
     assert len(alike[0]["duplicates"]) == 5
+
+
+def test_however_many_pins_show_the_photograph_the_answer_is_diverse(api: httpx.Client, kitchen: Stage) -> None:
+    photograph = patch("blue", (0.5, 0.0, 1.0, 0.4))
+    kitchen.pins([f"copy-{n}" for n in range(400)], photograph, ["blueberry"])
+    body = ask(api, photograph, k=8)
+    assert states(body) == {"visual": "used", "semantic": "used", "scenes": "used"}
+    assert len(body["results"]) == 8
+    assert sum(hit["pin_id"].startswith("copy") for hit in body["results"]) == 1
+    assert "partial" not in body
+
+
+def test_near_copies_that_fill_the_bound_are_said(
+    api: httpx.Client, kitchen: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20):
+        copy = patch("blue", (0.1, 0.1, 0.6, 0.9), size=(420 + n, 300))
+        kitchen.pin(f"again-{n}", copy, annotations=["blueberry", "fruit"])
+    photograph = patch("blue", (0.1, 0.1, 0.6, 0.9), size=(500, 300))
+    assert "partial" not in ask(api, photograph, k=4)
+    monkeypatch.setattr(candidates, "PICTURES_MAX", 12)
+    monkeypatch.setattr(lens, "ABOUT_LIMIT", 12)
+    body = ask(api, photograph, k=4)
+    assert len(body["results"]) < 4
+    assert body["partial"] == "candidate-limit"
+
+
+def test_annotation_search_finds_the_one_of_many_that_passes_the_filters(
+    api: httpx.Client, kitchen: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kitchen.pins([f"jam-{n}" for n in range(200)], patch("blue", (0.1, 0.2, 0.7, 0.9)), ["blueberry"])
+    words = ["blueberry", "flour", "sugar", "butter", "oven", "plate", "summer", "table"]
+    kitchen.pin("tart", patch("grey", size=(410, 300)), annotations=words, categories={"bakery": 1.0})
+    photograph = patch("blue", (0.15, 0.1, 0.65, 0.9))
+    body = ask(api, photograph, k=2, category="bakery")
+    assert states(body)["semantic"] == "used"
+    assert [hit["pin_id"] for hit in body["results"]] == ["tart"]
+    assert "partial" not in body
+    monkeypatch.setattr(lens, "ABOUT_LIMIT", 12)
+    body = ask(api, photograph, k=2, category="bakery")
+    semantic = next(each for each in body["sources"] if each["source"] == "semantic")
+    assert (semantic["state"], semantic["reason"]) == (
+        "empty",
+        "it found nothing that passes the filters among those it looked at",
+    )
+    assert body["partial"] == "candidate-limit"
+
+
+def test_an_object_that_had_no_vote_in_time_is_said(
+    api: httpx.Client, kitchen: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, scans = kitchen.reader.search, []
+
+    def second_late(*asked: Any, **how: Any) -> Any:
+        scans.append(how)
+        if len(scans) == 2:
+            raise SearchTimeout("0 s")
+        return search(*asked, **how)
+
+    monkeypatch.setattr(kitchen.reader, "search", second_late)
+    body = ask(api, patch("blue"))
+    assert states(body) == {"visual": "used", "semantic": "used", "scenes": "used"}
+    assert body["partial"] == "time-limit"
 
 
 def test_a_source_that_is_away_costs_only_itself(
