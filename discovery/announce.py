@@ -34,6 +34,10 @@ SELDOM_S = 1.0
 """Clients are told to load anew, and how many pins there are, at most so often."""
 
 
+Place = tuple[int, str]
+"""(recorded_at, pin_id): where a pin stands among the newest. A new version takes a new place."""
+
+
 class Announcer:
     """Watches index and dots and publishes cards (a pin with its dots) to the feed.
 
@@ -50,8 +54,11 @@ class Announcer:
         self._metrics = metrics
         self._clock = clock
         self._refresh_s = refresh_s
-        self._seen: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._floor = (-1, "")  # below it stands what is no longer among the newest, though deletes may bring it up
+        self._seen: OrderedDict[Place, None] = OrderedDict()
+        self._floor: Place = (
+            -1,
+            "",
+        )  # below it stands what is no longer among the newest, though deletes may bring it up
         self._going: OrderedDict[str, None] = OrderedDict()  # taken out by their dots, not yet by the index
         self._watermark: dict[int, int] | None = None
         self._pins = -1
@@ -129,15 +136,15 @@ class Announcer:
     def _note_newest(self) -> None:
         self._missed = False
         self._going.clear()
-        for record in self._newest():
-            self._is_new(record)
+        self._new()
 
     def _announce_pins(self) -> None:
-        found = [record for record in reversed(self._newest()) if self._is_new(record)]
-        self._missed |= len(found) == AT_ONCE
-        for record in found:
-            card = of_card(record, self._dots.get(record.pin_id))
-            self._feed.publish("pin", card.model_dump_json(exclude_none=True))
+        places = self._new()
+        self._missed |= len(places) == AT_ONCE
+        for found in self._index.pins([pin_id for _, pin_id in reversed(places)]):
+            if found is not None and not found.record.deleted:
+                card = of_card(found.record, self._dots.get(found.record.pin_id))
+                self._feed.publish("pin", card.model_dump_json(exclude_none=True))
 
     def _announce_dots(self, pin_ids: Sequence[str]) -> None:
         """Tells of all that went, and of the newest decisions. What was taken out goes when the index says so too."""
@@ -168,24 +175,13 @@ class Announcer:
             self._pins = pins
             self._feed.publish("size", json.dumps({"pins": pins}))
 
-    def _newest(self) -> list[ObjectRecord]:
-        """The newest live pins, newest first, without those that stand among them only because others were deleted."""
-        found = [entry.record for entry in self._index.newest(AT_ONCE)]
-        fresh = [record for record in found if _place(record) >= self._floor]
+    def _new(self) -> list[Place]:
+        """What came among the newest since the last look, newest first; not what moved up because others went."""
+        found = self._index.newest_places(AT_ONCE)
+        new = [place for place in found if place >= self._floor and place not in self._seen]
         if len(found) == AT_ONCE:
-            self._floor = max(self._floor, _place(found[-1]))
-        return fresh
-
-    def _is_new(self, record: ObjectRecord) -> bool:
-        now = record.version, record.revision
-        if self._seen.get(record.pin_id) == now:
-            return False
-        self._seen.pop(record.pin_id, None)
-        self._seen[record.pin_id] = now
+            self._floor = max(self._floor, found[-1])
+        self._seen.update(dict.fromkeys(new))
         while len(self._seen) > 4 * AT_ONCE:
             self._seen.popitem(last=False)
-        return True
-
-
-def _place(record: ObjectRecord) -> tuple[int, str]:
-    return record.recorded_at, record.pin_id
+        return new

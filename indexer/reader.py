@@ -345,6 +345,13 @@ class IndexReader:
             stop = I64.pack(recorded_at) + pin_id.encode()
         return self._settled(lambda version: _newest(version, n, stop))
 
+    def newest_places(self, n: int) -> list[tuple[int, str]]:
+        """(recorded_at, pin_id) of what `newest` gives, without reading a record."""
+        n = arguments.whole("n", n, 0)
+        with self._asking() as version:
+            found = [place for place, _ in _newest_places(version, n, None)]
+        return [(I64.unpack_from(place)[0], place[I64.size :].decode()) for place in found]
+
     def document_frequency(self, annotations: Sequence[str]) -> tuple[int, Mapping[str, int]]:
         """(live pins with annotations, annotation -> how many of them carry it)."""
         annotations = arguments.texts("annotations", annotations)
@@ -458,14 +465,19 @@ def _pins(version: Version, partitions: int, pin_ids: Sequence[str]) -> list[Ent
 
 
 def _newest(version: Version, n: int, stop: bytes | None) -> list[Entry]:
+    entries: list[Entry] = []
+    for place, one in _newest_places(version, n, stop):
+        row = one.catalogue.rows([place[I64.size :].decode()])[0]
+        if row is not None and not row.order.deleted:
+            entries.append(read_entry(row, one.view))
+    return entries
+
+
+def _newest_places(version: Version, n: int, stop: bytes | None) -> list[tuple[bytes, Followed]]:
+    """Keys of the family `newest`, the newest first, each with its partition."""
     keys: list[tuple[bytes, Followed]] = []
     for one in version:
         with one.catalogue.scan("newest", b"", stop, back=True) as found:
             keys.extend((key, one) for (key, _), _ in zip(found, range(n), strict=False))
     keys.sort(key=lambda each: each[0], reverse=True)
-    entries: list[Entry] = []
-    for key, one in keys[:n]:
-        row = one.catalogue.rows([key[I64.size :].decode()])[0]
-        if row is not None and not row.order.deleted:
-            entries.append(read_entry(row, one.view))
-    return entries
+    return keys[:n]

@@ -14,14 +14,14 @@ from prometheus_client import CollectorRegistry
 from discovery.announce import Announcer
 from discovery.feed import RESET, Feed, Reader
 from discovery.metrics import ApiMetrics
-from discovery.ports import Found, Index
+from discovery.ports import Index
 from dotstream.clock import Clock, ManualClock
 from indexer.records_pb2 import DotRecord
 from tests.discovery.stage import Stage, patch
 
 
 class Interrupted:
-    """The stage's index; `meanwhile` runs once, before `newest` looks."""
+    """The stage's index; `meanwhile` runs once, before the newest are looked at."""
 
     def __init__(self, stage: Stage, meanwhile: Callable[[], None]) -> None:
         self._index: Index = stage.reader
@@ -30,11 +30,11 @@ class Interrupted:
     def __getattr__(self, name: str) -> object:
         return getattr(self._index, name)
 
-    def newest(self, n: int) -> Sequence[Found]:
+    def newest_places(self, n: int) -> Sequence[tuple[int, str]]:
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
-        return self._index.newest(n)
+        return self._index.newest_places(n)
 
 
 def announcer(stage: Stage, feed: Feed, index: Index | None = None, clock: Clock | None = None) -> Announcer:

@@ -137,7 +137,8 @@ def test_newest_pins_come_in_pages(index: Index) -> None:
     seen: list[tuple[int, str]] = []
     while page := reader.newest(4, seen[-1] if seen else None):
         seen += [(entry.record.recorded_at, entry.record.pin_id) for entry in page]
-    assert seen == expected
+    assert seen == reader.newest_places(100) == expected
+    assert reader.newest_places(3) == expected[:3]
 
 
 def test_a_reader_sees_what_it_last_refreshed_to(index: Index) -> None:
