@@ -1,4 +1,4 @@
-// Pins that belong with the open one: kept on the same boards, or alike where nobody kept them together yet.
+// Pins that belong with the open one: kept on the same boards, or alike where none of those is left.
 
 import * as api from "./api.js";
 import { h } from "./dom.js";
@@ -9,7 +9,7 @@ import { Scenes } from "./scenes.js";
 
 const SOURCES = {
   co_occurrence: "People keep these on the same boards",
-  visual: "Nobody has kept these together with it yet; they look alike",
+  visual: "No pin that is still here was kept together with it; these look alike",
 };
 
 export class Related {

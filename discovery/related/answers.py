@@ -1,9 +1,10 @@
 """Related Pins as they are asked for: candidates, features, ranking (paper, section 6).
 
-    1. Candidates are the pins that people keep on the same boards as the query. Where there are none, the visual
-       neighbours of its picture, or of its dominant object, stand in and are marked so.
+    1. Candidates are the pins that people keep on the same boards as the query. Where none of them stands, the visual
+       neighbours of its picture, or of its dominant object, do instead and are marked so; near-copies among these are
+       named by the nearest of them.
     2. Their records come from the index. A pin that was deleted or taken down since, or that shows the query's own
-       picture, is left out.
+       picture, is left out, and the next one that people keep with the query takes its place.
     3. The linear model scores them by their features; ties go to the more similar picture, then by pin_id.
 
 While the stores of co-occurrence cannot be read, answers are visual and say so.
@@ -18,15 +19,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from discovery.ports import Found, Hits
+from discovery.candidates import Partial, in_rounds
+from discovery.filters import Filters
+from discovery.ports import Found, Index
 from discovery.related.dominant import dominant_object
 from discovery.related.features import Pair, feature_rows, side_of
 from discovery.related.model import CONTROL, LinearModel, Variant, columns_of
+from discovery.rerank import Ranked, Weights, grouped
+from discovery.subjects import Query, Subject
 from dotstream.clock import Clock
 from dotstream.errors import DotstreamError
 from indexer.cooccurrence import Together
 from indexer.records_pb2 import DetectedObject, ObjectRecord
-from indexer.search import Scope
 
 log = logging.getLogger(__name__)
 
@@ -34,29 +38,6 @@ CANDIDATES = 100
 IDF_KEPT_S = 60.0
 IDF_MAX = 100_000
 Source = Literal["co_occurrence", "visual"]
-
-
-class Index(Protocol):
-    """What is asked of the index."""
-
-    def refresh(self) -> Mapping[int, int]: ...
-
-    def pins(self, pin_ids: Sequence[str]) -> Sequence[Found | None]:
-        """The winning records of many pins, deletes included, in their order."""
-        ...
-
-    def search(
-        self,
-        code: bytes,
-        k: int,
-        *,
-        scope: Scope = "all",
-        exclude_pins: frozenset[str] = frozenset(),
-        exclude_sha256: frozenset[bytes] = frozenset(),
-        limit_s: float | None = None,
-    ) -> Hits: ...
-
-    def document_frequency(self, annotations: Sequence[str]) -> tuple[int, Mapping[str, int]]: ...
 
 
 class TogetherSource(Protocol):
@@ -80,6 +61,15 @@ class NothingTogether:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pin that may be answered, as `Related` describes it."""
+
+    record: ObjectRecord
+    together: Together | None = None
+    duplicates: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Related:
     """One related pin.
 
@@ -88,12 +78,14 @@ class Related:
         score: of the model.
         together: what co-occurrence knows; None for a visual neighbour.
         features: feature name -> value.
+        duplicates: of a visual neighbour, pins with nearly the same picture, nearest first.
     """
 
     record: ObjectRecord
     score: float
     together: Together | None
     features: Mapping[str, float]
+    duplicates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +98,7 @@ class RelatedAnswer:
         dominant: the query's dominant object; None without one.
         variant: which was applied.
         degraded: why co-occurrence could not be asked; empty when it was.
+        partial: why a visual neighbour that fits may be missing; None when nothing is.
     """
 
     results: Sequence[Related]
@@ -113,6 +106,7 @@ class RelatedAnswer:
     dominant: DetectedObject | None
     variant: Variant
     degraded: str = ""
+    partial: Partial | None = None
 
 
 class RelatedPins:
@@ -124,6 +118,7 @@ class RelatedPins:
         model: what re-ranks; without a trained one the control, which keeps the order of co-occurrence.
         clock: for ages of saves.
         candidates: so many are re-ranked.
+        weights: `near_duplicate` is taken from them.
         limit_s: of a search for visual neighbours.
     """
 
@@ -135,13 +130,15 @@ class RelatedPins:
         *,
         model: LinearModel = CONTROL,
         candidates: int = CANDIDATES,
-        limit_s: float | None = None,
+        weights: Weights | None = None,
+        limit_s: float = 2.0,
     ) -> None:
         self.model = model
         self._index = index
         self._together = together
         self._clock = clock
         self._candidates = candidates
+        self._near_duplicate = (weights or Weights()).near_duplicate
         self._limit_s = limit_s
         self._idf = IdfMemory(index, clock)
 
@@ -155,42 +152,63 @@ class RelatedPins:
         on_object = dominant if variant.on_object else None
         found, degraded = self._kept_together(query)
         source: Source = "co_occurrence" if found else "visual"
+        partial: Partial | None = None
         if not found:
-            found = self._neighbours(query, on_object)
+            found, partial = self._neighbours(query, on_object, k)
         ranked = self._ranked(query, found, on_object, k, boosted=variant.boosted and dominant is not None)
-        return RelatedAnswer(ranked, source, dominant, variant, degraded)
+        return RelatedAnswer(ranked, source, dominant, variant, degraded, partial)
 
-    def _kept_together(self, query: ObjectRecord) -> tuple[list[tuple[ObjectRecord, Together | None]], str]:
-        try:
-            self._together.refresh()
-            candidates = self._together.candidates(query.pin_id, self._clock.now_ms(), self._candidates)
-        except DotstreamError as error:
-            log.warning("co-occurrence cannot be asked: %s", error)
-            return [], str(error)
-        entries = self._index.pins([one.pin_id for one in candidates])
-        pairs = zip(entries, candidates, strict=True)
-        return [(entry.record, one) for entry, one in pairs if entry is not None and _stands(entry.record, query)], ""
+    def _kept_together(self, query: ObjectRecord) -> tuple[list[Candidate], str]:
+        """The best that stand of all that are kept with the query; the index is asked about each of them once."""
+        known: dict[str, Found | None] = {}
+        now_ms, limit = self._clock.now_ms(), self._candidates
+        while True:
+            try:
+                self._together.refresh()
+                kept = self._together.candidates(query.pin_id, now_ms, limit)
+            except DotstreamError as error:
+                log.warning("co-occurrence cannot be asked: %s", error)
+                return [], str(error)
+            new = [one.pin_id for one in kept if one.pin_id not in known]
+            known.update(zip(new, self._index.pins(new), strict=True))
+            standing = [
+                Candidate(entry.record, one)
+                for one in kept
+                if (entry := known[one.pin_id]) is not None and _stands(entry.record, query)
+            ]
+            if len(standing) >= self._candidates or len(kept) < limit:
+                return standing[: self._candidates], ""
+            limit *= 4
 
     def _neighbours(
-        self, query: ObjectRecord, item: DetectedObject | None
-    ) -> list[tuple[ObjectRecord, Together | None]]:
+        self, query: ObjectRecord, item: DetectedObject | None, k: int
+    ) -> tuple[list[Candidate], Partial | None]:
+        """The visual neighbours, near-copies named by the nearest of them, k or more where there are so many."""
         codes = query.codes if item is None else item.codes
         if not codes:
-            return []
-        hits = self._index.search(
+            return [], None
+        asked = Query(query.pin_id, None if item is None else item.index, None, None, None, False)
+        standing: list[Ranked] = []
+        partial: Partial | None = None
+        for found in in_rounds(
+            self._index,
+            Subject(asked, codes[0].bits, query),
             codes[0].bits,
-            self._candidates,
+            wanted=self._candidates,
             scope="images",
-            exclude_pins=frozenset([query.pin_id]),
-            exclude_sha256=frozenset([query.image_sha256]),
+            filters=Filters(),
             limit_s=self._limit_s,
-        ).hits
-        return [(hit.record, None) for hit in hits]
+        ):
+            ranked = [Ranked(hit, hit.similarity) for hit in found.hits]
+            standing, partial = grouped(ranked, self._candidates, self._near_duplicate), found.partial
+            if len(standing) >= k:
+                break
+        return [Candidate(one.hit.record, None, one.duplicates) for one in standing], partial
 
     def _ranked(
         self,
         query: ObjectRecord,
-        found: Sequence[tuple[ObjectRecord, Together | None]],
+        found: Sequence[Candidate],
         item: DetectedObject | None,
         k: int,
         *,
@@ -198,13 +216,19 @@ class RelatedPins:
     ) -> list[Related]:
         """The k best."""
         model, names = self.model, columns_of(self.model)
-        pairs = [Pair(side_of(record, model.threshold), together) for record, together in found]
+        pairs = [Pair(side_of(one.record, model.threshold), one.together) for one in found]
         rows = feature_rows(side_of(query, model.threshold, item), pairs, self._idf.of, model.categories)
         scores = model.scores(rows, names, boosted=boosted)
         visual = rows[:, names.index("visual")]
-        order = sorted(range(len(found)), key=lambda at: (-scores[at], -visual[at], found[at][0].pin_id))
+        order = sorted(range(len(found)), key=lambda at: (-scores[at], -visual[at], found[at].record.pin_id))
         return [
-            Related(found[at][0], float(scores[at]), found[at][1], dict(zip(names, rows[at].tolist(), strict=True)))
+            Related(
+                found[at].record,
+                float(scores[at]),
+                found[at].together,
+                dict(zip(names, rows[at].tolist(), strict=True)),
+                found[at].duplicates,
+            )
             for at in order[:k]
         ]
 

@@ -17,6 +17,7 @@ class RelatedPinJson(Model):
     co_occurrence: float | None = Field(None, description="decayed number of boards that hold both pins")
     shared_boards: int | None = Field(None, description="boards that hold both pins")
     features: dict[str, float] | None = Field(None, description="with explain: what the model was given")
+    duplicates: list[str] = Field(description="pins with nearly the same picture, left out for this visual neighbour")
     title: str
     annotations: list[str]
     buyable: bool = False
@@ -34,5 +35,8 @@ class RelatedJson(Model):
     dominant_object: int | None = Field(None, description="index of the query's dominant object")
     synthetic_model: bool = Field(description="whether the model was trained on a made-up log")
     degraded: str | None = Field(None, description="why co-occurrence could not be asked")
+    partial: str | None = Field(
+        None, description="time-limit | candidate-limit: why a visual neighbour that fits may be missing"
+    )
     results: list[RelatedPinJson]
     indexed_up_to: str

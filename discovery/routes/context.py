@@ -77,6 +77,7 @@ class Context:
             services.together,
             services.clock,
             model=services.related_model,
+            weights=services.weights,
             limit_s=limits.scan_s,
         )
         self.announcer = Announcer(

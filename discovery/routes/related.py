@@ -45,6 +45,7 @@ def _related(here: Context, pin_id: str, k: int, variant: Variant, *, explain: b
         dominant_object=None if answer.dominant is None else answer.dominant.index,
         synthetic_model=bool(here.related.model.trained.get("synthetic", False)),
         degraded=answer.degraded or None,
+        partial=answer.partial,
         results=[_result(one, answer, explain=explain) for one in answer.results],
         indexed_up_to=here.word(offsets),
     )
@@ -60,6 +61,7 @@ def _result(one: Related, answer: RelatedAnswer, *, explain: bool) -> RelatedPin
         co_occurrence=None if together is None else together.weight,
         shared_boards=None if together is None else together.shared,
         features=dict(one.features) if explain else None,
+        duplicates=list(one.duplicates),
         title=record.title,
         annotations=list(record.annotations),
         buyable=record.buyable,

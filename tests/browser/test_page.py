@@ -168,7 +168,7 @@ def test_related_pins_stand_below(page: Page, stage: Stage) -> None:
     fill(stage)
     page.get_by_role("link", name="Title of red-0 with 1 dot").click()
     related = page.get_by_role("dialog", name="Title of red-0").get_by_role("region", name="Related pins")
-    expect(related).to_contain_text("Nobody has kept these together with it yet; they look alike")
+    expect(related).to_contain_text("No pin that is still here was kept together with it; these look alike")
     related.get_by_role("link", name=re.compile("Title of orange-2")).click()
     expect(page.get_by_role("dialog", name="Title of orange-2")).to_be_visible()
     stage.together.of["blue-3"] = [Together("red-1", 2.0, 2)]

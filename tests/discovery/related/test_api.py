@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from discovery import candidates
 from discovery.client import Client
 from discovery.related.model import LinearModel, Variant
 from indexer.cooccurrence import Together
@@ -71,14 +72,52 @@ def test_a_dominant_object_makes_pictures_count(related: httpx.Client) -> None:
 def test_without_saves_the_neighbours_stand_in_and_say_so(related: httpx.Client, stage: Stage) -> None:
     answer = related.get("/pins/like/related").json()
     assert answer["source"] == "visual"
-    assert set(ids(answer)) == {"query", "same", "unlike"}
-    assert ids(answer)[-1] == "unlike"
+    assert ids(answer) == ["query", "unlike"]
+    assert [one["duplicates"] for one in answer["results"]] == [["same"], []]
     assert all(one["source"] == "visual" and "co_occurrence" not in one for one in answer["results"])
     assert "degraded" not in answer
     stage.together.away = True
     degraded = related.get("/pins/query/related").json()
     assert (degraded["source"], degraded["degraded"]) == ("visual", "the saves are away")
     assert "same" not in ids(degraded)
+
+
+def test_what_stands_is_found_behind_any_number_of_deleted_pins(related: httpx.Client, stage: Stage) -> None:
+    gone = [Together(f"gone-{n}", 9.0, 9, 0.9) for n in range(900)]
+    stage.pins([one.pin_id for one in gone[:450]], patch("green"))
+    for one in gone[:450]:
+        stage.delete(one.pin_id)
+    stage.together.of["query"] = [*gone, Together("unlike", 3.0, 3, 0.5), Together("like", 2.6, 3, 0.5)]
+    answer = related.get("/pins/query/related", params={"variant": "plain"}).json()
+    assert answer["source"] == "co_occurrence"
+    assert ids(answer) == ["unlike", "like"]
+    stage.together.of["query"] = gone
+    assert related.get("/pins/query/related").json()["source"] == "visual", "all were looked through"
+
+
+def test_no_more_than_the_best_hundred_are_ranked(related: httpx.Client, stage: Stage) -> None:
+    kept = [Together(f"kept-{n:03}", 300.0 - n, 1, 0.5) for n in range(250)]
+    stage.pins([one.pin_id for one in kept], patch("green"))
+    stage.delete("kept-000")
+    stage.together.of["query"] = kept
+    answer = related.get("/pins/query/related", params={"variant": "plain", "k": 100}).json()
+    assert ids(answer) == [f"kept-{n:03}" for n in range(1, 101)]
+
+
+def test_copies_among_the_neighbours_are_named_by_the_nearest(
+    related: httpx.Client, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.pins([f"copy-{n}" for n in range(300)], patch("red", (0.4, 0.4, 0.9, 0.9)))
+    answer = related.get("/pins/like/related", params={"k": 3}).json()
+    assert answer["source"] == "visual"
+    shown = {one["pin_id"].split("-")[0]: one["duplicates"] for one in answer["results"]}
+    assert shown.keys() == {"query", "copy", "unlike"}, "one of the copies, and what is behind them"
+    assert len(shown["copy"]) == 20
+    assert "partial" not in answer
+    monkeypatch.setattr(candidates, "ROUNDS", 1)
+    cut = related.get("/pins/like/related", params={"k": 3}).json()
+    assert len(cut["results"]) < 3
+    assert cut["partial"] == "candidate-limit"
 
 
 def test_at_most_k(related: httpx.Client) -> None:
