@@ -43,10 +43,14 @@ class DotView:
         store: where dots and offsets live; closed with the view.
         log: the topic.
         wake: called after changes became visible, from the view's thread; must return at once.
+        only: the generation whose decisions are answered, for an API beside the active one; None: whatever is newest.
     """
 
-    def __init__(self, store: DotStore, log: WholeTopic, *, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, store: DotStore, log: WholeTopic, *, wake: Callable[[], None] = lambda: None, only: str | None = None
+    ) -> None:
         self._store = store
+        self.only = only
         self._log = log
         self.wake = wake
         self._target: dict[int, int] | None = None
@@ -66,8 +70,12 @@ class DotView:
     # What the API asks.
 
     def get(self, pin_id: str) -> DotRecord | None:
-        """The pin's dots, a record with `deleted` for one that was taken out, None for one never seen."""
-        return self._store.get(pin_id)
+        """The pin's dots, a record with `deleted` for one that was taken out, None for one never seen.
+
+        With `only`, None for dots that another generation decided: their objects are others.
+        """
+        found = self._store.get(pin_id)
+        return found if found is None or self.only in {None, found.generation} else None
 
     @property
     def ready(self) -> bool:

@@ -68,7 +68,7 @@ def trace(pin_id: str, *, index: Index, dots: Dots, dead: DeadLetters) -> Lineag
     elif found.record.deleted:
         stages = _deleted(found)
     else:
-        stages = [*_recorded(found, watermark), _dots_stage(found, decided)]
+        stages = [*_recorded(found, watermark), _dots_stage(found, decided, dots.only)]
     if found is not None and (newer := _newer(letters.found, found.record)) is not None:
         stages = [*stages, newer]
     state, summary = _summary(pin_id, stages, decided)
@@ -140,8 +140,15 @@ def _recorded(found: Found, watermark: Mapping[int, int]) -> list[Stage]:
     ]
 
 
-def _dots_stage(found: Found, decided: DotRecord | None) -> Stage:
+def undecided_beside(generation: str) -> str:
+    """Why an API that searches a generation beside the active one has no dots of a pin."""
+    return f"dots are decided by the active generation, and this API searches {generation}"
+
+
+def _dots_stage(found: Found, decided: DotRecord | None, only: str | None) -> Stage:
     record = found.record
+    if decided is None and only is not None:
+        return Stage("dots", WAITING, None, undecided_beside(only))
     if decided is None:
         return Stage("dots", WAITING, None, "the dots worker has not decided yet")
     if decided.deleted or decided.version < record.version:

@@ -209,7 +209,13 @@ class NoEngagement:
 
 
 class Dots(Protocol):
-    """The dots of each pin, as the topic `dots` last said."""
+    """The dots of each pin, as the topic `dots` last said.
+
+    Attributes:
+        only: the one generation whose dots are answered; None when it is the active one, which decides them.
+    """
+
+    only: str | None
 
     def get(self, pin_id: str) -> DotRecord | None:
         """The pin's dots, a record with `deleted` for one that was taken out, None for one never seen."""

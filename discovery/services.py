@@ -70,7 +70,7 @@ class Services:
     """The parts behind the API. They are started and closed by their owner, except `dots`, which the app starts.
 
     Attributes:
-        index: reader of the active generation's shards.
+        index: reader of the shards of the generation that is searched: the active one, or one beside it.
         dots: not started yet; the app starts and closes it.
         pictures: the store that vision fills.
         eyes: Triton's models with the generation's own crop settings.

@@ -34,6 +34,7 @@ COMMANDS = {
     "index": ("index", "app", "Check, rebuild and copy the shards of the index."),
     "models": ("models", "app", "Fetch, export, list and load the models that Triton serves."),
     "data": ("data", "app", "Build data sets to train and to evaluate on."),
+    "generations": ("generations", "app", "Begin a generation with other models beside the active one."),
     "topics": ("topics", "app", "Create and check the topics of the stream."),
     "status": ("stack", "status", "Tell whether the local stack is ready, and where its parts are."),
     "dots": ("dots", "app", "Calibrate the thresholds of dots on labelled data."),

@@ -135,13 +135,50 @@ def ensure_generation(
     record = known.get(name)
     if record is None:
         raise Misconfigured(f"there is no generation {name!r}; there are {', '.join(sorted(known))}")
+    check_pipeline(record, pipeline)
+    return record
+
+
+def check_pipeline(record: GenerationRecord, pipeline: Pipeline) -> None:
+    """Holds a process's models and settings against those of the generation.
+
+    Raises:
+        Misconfigured: they differ.
+    """
     if record.fingerprint != pipeline.fingerprint:
         raise Misconfigured(
-            f"generation {name} was made by {record.detector} and {record.embedder} with fingerprint "
-            f"{record.fingerprint.hex()[:16]}, this worker has {pipeline.detector} and {pipeline.embedder} with "
+            f"generation {record.name} was made by {record.detector} and {record.embedder} with fingerprint "
+            f"{record.fingerprint.hex()[:16]}, this process has {pipeline.detector} and {pipeline.embedder} with "
             f"{pipeline.fingerprint.hex()[:16]}: use the same models and vision settings, or another generation"
         )
-    return record
+
+
+def begin_generation(
+    connection: KafkaConnection, topic: str, name: str, pipeline: Pipeline, *, partitions: int, now_ms: int
+) -> GenerationRecord:
+    """Records a further generation beside the active one, in state building; one that is there already stays.
+
+    Raises:
+        Misconfigured: no generation is active yet, or this one was made with other models or settings.
+        Unavailable: the broker did not take or give the record in time.
+    """
+    known = read_generations(connection, topic)
+    if active_generation(known) is None:
+        raise Misconfigured(f"no generation is active in {topic}: start the workers of the first one before")
+    if name not in known:
+        record = GenerationRecord(
+            name=name,
+            fingerprint=pipeline.fingerprint,
+            state=GenerationRecord.STATE_BUILDING,
+            detector=pipeline.detector,
+            embedder=pipeline.embedder,
+            bits=pipeline.bits,
+            partitions=partitions,
+            changed_at=now_ms,
+        )
+        return record_first(connection, topic, record)
+    check_pipeline(known[name], pipeline)
+    return known[name]
 
 
 def record_first(connection: KafkaConnection, topic: str, record: GenerationRecord) -> GenerationRecord:

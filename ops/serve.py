@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -16,7 +17,7 @@ from discovery.dot_view import DotView
 from discovery.eyes import TritonEyes
 from discovery.filters import FASHION, Group
 from discovery.metrics import DeviceMetrics, RecallMetrics
-from discovery.ports import NoReports, Reports
+from discovery.ports import Engagement, NoEngagement, NoReports, NoTags, Reports, Tags
 from discovery.reports import KafkaReports
 from discovery.rerank import Weights
 from discovery.server import free_port, server
@@ -34,8 +35,8 @@ from indexer.records_pb2 import GenerationRecord
 from indexer.search import nearest, warm
 from indexer.tags import TAGS, TagReader
 from ops.device import exact_search
-from ops.generations import active_generation, read_generations
-from ops.models import picture_limits, pictures_of, triton_client, vision_settings
+from ops.generations import active_generation, check_pipeline, read_generations
+from ops.models import picture_limits, pictures_of, pipeline_of, triton_client, vision_settings
 from ops.related import co_occurrence_of, related_model_of
 from ops.settings import Settings
 from ops.states import store_folder
@@ -103,7 +104,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     """The parts behind the API; those with something to close are closed by `owned`."""
     names = TopicNames(settings.topics.prefix)
     connection = settings.kafka.connection()
-    generation = _generation(settings, names)
+    generation, beside = _generation(settings, names)
     warm(generation.bits)
     registry = CollectorRegistry()
     client = triton_client(settings, TritonMetrics(registry), extra=False)
@@ -124,11 +125,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         find=find,
     )
     owned.callback(reader.close)
-    tags = TagReader(KeyedReader(store_folder(settings, TAGS), TAGS, settings.topics.keyed_partitions))
-    owned.callback(tags.close)
-    counts = KeyedReader(store_folder(settings, ENGAGEMENT), ENGAGEMENT, settings.topics.keyed_partitions)
-    engagement = EngagementReader(counts)
-    owned.callback(engagement.close)
+    tags, engagement = _of_objects(settings, owned, beside=beside)
     together = co_occurrence_of(settings)
     owned.callback(together.close)
     events = names.events
@@ -137,8 +134,9 @@ def services(settings: Settings, owned: ExitStack) -> Services:
     return Services(
         index=reader,
         dots=DotView(
-            DotStore(settings.data.absolute() / "dots"),
+            DotStore(settings.data.absolute() / (f"dots-{generation.name}" if beside else "dots")),
             KafkaWholeTopic(connection, names.dots, client_id="dotstream-api"),
+            only=generation.name if beside else None,
         ),
         pictures=pictures_of(settings),
         eyes=TritonEyes(client, vision_settings(settings), picture_limits(settings)),
@@ -158,7 +156,7 @@ def services(settings: Settings, owned: ExitStack) -> Services:
             frozenset(settings.discovery.fashion_categories) or FASHION.categories,
         ),
         engagement=engagement,
-        reports=_reports(settings, events, owned),
+        reports=NoReports() if beside else _reports(settings, events, owned),
         dead_letters=KafkaDeadLetters(connection, dead),
         limits=Limits(
             body_bytes=api.max_body_bytes,
@@ -168,6 +166,18 @@ def services(settings: Settings, owned: ExitStack) -> Services:
         ),
         allowed_hosts=api.known_hosts,
     )
+
+
+def _of_objects(settings: Settings, owned: ExitStack, *, beside: bool) -> tuple[Tags, Engagement]:
+    """Tags and engagement, which name a pin's objects by their number in the active generation: others have neither."""
+    if beside:
+        return NoTags(), NoEngagement()
+    tags = TagReader(KeyedReader(store_folder(settings, TAGS), TAGS, settings.topics.keyed_partitions))
+    owned.callback(tags.close)
+    counts = KeyedReader(store_folder(settings, ENGAGEMENT), ENGAGEMENT, settings.topics.keyed_partitions)
+    engagement = EngagementReader(counts)
+    owned.callback(engagement.close)
+    return tags, engagement
 
 
 def _reports(settings: Settings, topics: EventTopics, owned: ExitStack) -> Reports:
@@ -196,18 +206,35 @@ def _faster(settings: Settings, registry: CollectorRegistry) -> Faster | None:
     )
 
 
-def _generation(settings: Settings, names: TopicNames) -> GenerationRecord:
-    """The active generation; on an empty cluster the first worker is about to record it."""
+def _generation(settings: Settings, names: TopicNames) -> tuple[GenerationRecord, bool]:
+    """The generation to search, and whether it stands beside the active one; on an empty cluster one is about to come.
+
+    Raises:
+        Misconfigured: the named one is not there, is retired, or was made with other models or settings.
+        Unavailable: no generation became active in time.
+    """
     connection = settings.kafka.connection()
     require(connection, [names.dots, names.generations])
     deadline = time.monotonic() + GENERATION_LIMIT_S
     while time.monotonic() < deadline:
         try:
-            active = active_generation(read_generations(connection, names.generations))
+            known = read_generations(connection, names.generations)
         except Retryable as error:
             log.warning("waiting for Kafka: %s", error)
         else:
+            active = active_generation(known)
             if active is not None:
-                return active
+                named = settings.api.generation or active.name
+                return (active, False) if named == active.name else (_named(settings, named, known), True)
         time.sleep(0.2)
     raise Unavailable(f"no generation is active in {names.generations}; start a worker first")
+
+
+def _named(settings: Settings, name: str, known: Mapping[str, GenerationRecord]) -> GenerationRecord:
+    record = known.get(name)
+    if record is None or record.state == GenerationRecord.STATE_RETIRED:
+        raise Misconfigured(f"there is no generation {name!r} to search; there are {', '.join(sorted(known))}")
+    check_pipeline(record, pipeline_of(settings))
+    if record.state == GenerationRecord.STATE_BUILDING:
+        log.warning("generation %s is being filled: answers come from what it holds so far", name)
+    return record

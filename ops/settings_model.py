@@ -308,6 +308,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 class Api(Section):
     host: str = Field(default="127.0.0.1", description="address that the API listens on")
     port: Port = Field(default=8080, description="its port; 0: a free one")
+    generation: str | None = Field(default=None, description="generation that it searches; none: the active one")
     allowed_hosts: Words = Field(
         default=(), description="names that a request's Host may have; empty: any, or on loopback only its names"
     )

@@ -198,7 +198,7 @@ class Context:
             raise Problem("bad-watermark", str(error)) from None
         index = self.services.index
         if wanted.generation != index.generation:
-            raise Problem("other-generation", f"{index.generation} is active, not {wanted.generation[:80]!r}")
+            raise Problem("other-generation", f"{index.generation} is searched here, not {wanted.generation[:80]!r}")
         deadline = asyncio.get_running_loop().time() + self.limits.indexed_wait_s
         while not wanted.reached_by(await self.read(index.refresh)):
             if asyncio.get_running_loop().time() >= deadline:

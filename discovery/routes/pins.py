@@ -50,12 +50,14 @@ async def pins(
 @router.get(
     "/pins/{pin_id:part}/dots",
     response_model=DotsJson,
-    responses=documented("unknown-pin", "no-dots-yet", "deleted-pin", "unavailable"),
+    responses=documented("unknown-pin", "no-dots-yet", "dots-elsewhere", "deleted-pin", "unavailable"),
 )
 async def dots(here: Here, pin_id: PinId, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """The pin's dots, shown and suppressed, with signals and reasons. Has an ETag."""
     found = await here.pin(pin_id)
-    record = here.services.dots.get(pin_id)
+    record, only = here.services.dots.get(pin_id), here.services.dots.only
+    if only is not None and (record is None or record.deleted):
+        raise Problem("dots-elsewhere", lines.undecided_beside(only))
     if record is None or record.deleted:
         raise Problem("no-dots-yet", "the pin is searchable; its dots are still to be decided", retry_after_s=1)
     tag = f'"{record.generation}.{record.version}.{record.epoch}.{record.decision}"'

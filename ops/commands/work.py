@@ -53,9 +53,12 @@ def work(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; otherwise as set.")] = None,
     port: Annotated[int | None, typer.Option(min=0, help="Port to listen on; 0: a free one.")] = None,
+    generation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Generation to search; without it the active one.")
+    ] = None,
 ) -> None:
     """Run the API and the page until SIGTERM or Ctrl-C."""
-    settings = settings_of(api__host=host, api__port=port).settings
+    settings = settings_of(api__host=host, api__port=port, api__generation=generation).settings
     start_logging(settings.log_level)
     leave_on_signals()
     from ops.serve import run

@@ -243,3 +243,16 @@ def test_newer_versions_wait_for_their_dots(api: httpx.Client, stage: Stage) -> 
     found = api.get("/pins/a/lineage").json()
     assert found["state"] == "waiting"
     assert "version 1" in found["stages"][-1]["detail"]
+
+
+def test_an_api_beside_the_active_generation_says_that_it_has_no_dots(api: httpx.Client, stage: Stage) -> None:
+    stage.dots(stage.pin("a", patch("red")))
+    until(lambda: stage.services.dots.get("a"))
+    stage.services.dots.only = "g2"
+    assert "this API searches g2" in problem(api.get("/pins/a/dots"), 404, "dots-elsewhere")["detail"]
+    assert "dots" not in api.get("/pins").json()["pins"][0]
+    lineage = api.get("/pins/a/lineage").json()
+    assert (lineage["state"], "dots" in lineage) == ("waiting", False)
+    assert "this API searches g2" in lineage["stages"][-1]["detail"]
+    stage.services.dots.only = "g1"
+    assert api.get("/pins/a/dots").json()["generation"] == "g1"
