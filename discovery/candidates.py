@@ -9,6 +9,7 @@ answer.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ FETCH_LIMIT = 2_000
 PICTURES_MAX = 1_000
 """Different pictures that are looked through at most where near-copies leave fewer results than are wanted."""
 ROUNDS = 12
-"""Searches that this takes at most; each leaves out the pictures that were found before, whatever pins show them."""
+"""Searches that this takes at most; each leaves out what those before it found."""
 Partial = Literal["time-limit", "candidate-limit"]
 
 
@@ -65,9 +66,9 @@ def in_rounds(
 ) -> Iterator[Candidates]:
     """The nearest pins that pass: `wanted` of them, then more for as long as the caller asks for more.
 
-    Each item holds all pins found so far. A round leaves out the pictures of those before it, so that no pin that shows
-    one of them comes again, and takes four times as many pins as the last one found pictures: near-copies differ in
-    their bytes. The last item says with `partial` what ended the search, unless nothing else fits.
+    Each item holds all pins found so far. A round leaves out the pins of those before it, and pictures that several of
+    them show under whatever other pin; it takes four times as many pins as the last one found pictures, as near-copies
+    differ in their bytes. The last item says with `partial` what ended the search, unless nothing else fits.
 
     `limit_s` is for all rounds together; `timed` measures each as stage scan.
 
@@ -89,7 +90,7 @@ def in_rounds(
                     scope=scope,
                     filters=filters,
                     limit_s=max(0.001, deadline - time.monotonic()),
-                    besides=frozenset(pictures),
+                    besides=found.hits,
                 )
         except SearchTimeout:
             if not found.watermark:
@@ -118,16 +119,19 @@ def nearest_pins(
     scope: Scope,
     filters: Filters,
     limit_s: float,
-    besides: frozenset[bytes] = frozenset(),
+    besides: Sequence[Hit] = (),
 ) -> Candidates:
     """The nearest pins that pass, `wanted` of them where there are so many.
 
-    `besides`: sha256 of pictures that are left out beside the subject's own.
+    `besides`: pins that are left out beside the subject's own, and with them all pins of a picture that several show.
 
     Raises:
         SearchTimeout: `limit_s` passed before anything was found. Retryable: the index is away.
     """
     deadline = time.monotonic() + limit_s
+    shown = Counter(hit.record.image_sha256 for hit in besides)
+    exclude_pins = subject.exclude_pins.union(hit.pin_id for hit in besides)
+    exclude_sha256 = subject.exclude_sha256.union(sha256 for sha256, pins in shown.items() if pins > 1)
     fetch = min(FETCH_LIMIT, wanted + wanted // 2 + 8)
     found: Candidates | None = None
     while True:
@@ -136,8 +140,8 @@ def nearest_pins(
                 code,
                 fetch,
                 scope=scope,
-                exclude_pins=subject.exclude_pins,
-                exclude_sha256=subject.exclude_sha256 | besides,
+                exclude_pins=exclude_pins,
+                exclude_sha256=exclude_sha256,
                 label=filters.label,
                 category=filters.category,
                 buyable=filters.buyable,
