@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 import dotstream
 from discovery import problems
-from discovery.middleware import BodyLimit, KnownHost, Measured, SecurityHeaders
+from discovery.middleware import BodyLimit, KnownHost, Measured, Prompt, SecurityHeaders
 from discovery.paths import Parts
 from discovery.questions import ByPin
 from discovery.report_schemas import EngagementsJson, SavesJson
@@ -76,6 +76,7 @@ def create_app(services: Services) -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(Parts)
     app.add_middleware(BodyLimit, limit=services.limits.body_bytes)
+    app.add_middleware(Prompt, limits=services.limits, metrics=context.metrics)
     app.add_middleware(KnownHost, hosts=services.allowed_hosts)
     app.add_middleware(Measured, metrics=context.metrics)
     app.add_middleware(SecurityHeaders)

@@ -1,11 +1,12 @@
-"""What every request passes: body limit, security headers, metrics, and the last net for errors. Plain ASGI.
+"""What every request passes: limits of number, time and size, security headers, metrics, the last net for errors.
 
-The net stands inside of the header middleware, so that even an answer to a defect carries the headers and is a
-problem document.
+Plain ASGI. The net stands inside of the header middleware, so that even an answer to a defect carries the headers and
+is a problem document.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from discovery import problems
 from discovery.errors import Problem
 from discovery.metrics import ApiMetrics
+from discovery.services import Limits
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,9 @@ SECURITY = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Content-Security-Policy": PAGE_POLICY,
 }
+
+OPERATIONS = frozenset(("/healthz", "/readyz", "/metrics"))
+"""Answered however many requests there are."""
 
 
 class SecurityHeaders:
@@ -87,6 +92,62 @@ class Measured:
             if status and not streamed:
                 seconds = time.monotonic() - started
                 self._metrics.answered(_method(scope), _route(scope), status, seconds)
+
+
+class Prompt:
+    """Bounds how many requests are answered at once, and how long a request's body takes to come.
+
+    A request that waits for its client, for a body or as an event stream, is not counted: clients that stand still hold
+    up nobody else.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._limits = limits
+        self._metrics = metrics
+        self._at_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._at_work >= self._limits.requests and scope["path"] not in OPERATIONS:
+            problem = Problem("busy", f"{self._limits.requests} requests are being answered", retry_after_s=1)
+            self._metrics.problem(problem.slug)
+            await problems.answer(problem, scope["path"])(scope, receive, send)
+            return
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._limits.body_s
+        arrived = late = started = False
+
+        async def prompt() -> Message:
+            nonlocal arrived, late
+            left = None if arrived or started else max(0.0, min(self._limits.body_stall_s, deadline - now()))
+            self._at_work -= 1
+            try:
+                async with asyncio.timeout(left):
+                    message = await receive()
+            except TimeoutError:
+                late = True
+                raise Problem("request-timeout", "the body did not come in time") from None
+            finally:
+                self._at_work += 1
+            arrived = not message.get("more_body", False)
+            return message
+
+        async def closing(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                if late:
+                    MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        self._at_work += 1
+        try:
+            await self._app(scope, prompt, closing)
+        finally:
+            self._at_work -= 1
 
 
 class BodyLimit:

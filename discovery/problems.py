@@ -1,7 +1,8 @@
 """Errors of the API as RFC 9457 problem documents: one table from what went wrong to status, type and advice.
 
 Every answer with a status of 400 or more has content type application/problem+json and the members `type`, `title`,
-`status`, `detail`, and `instance` (the request's path). `type` is a stable relative reference, listed in docs/api.md.
+`status`, `detail`, and `instance` (the request's path, where one could be read). `type` is a stable relative reference,
+listed in docs/api.md.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ KINDS = {
         Kind("no-dots-yet", 404, "The pin has no dots yet"),
         Kind("dots-elsewhere", 404, "Dots are decided by another generation"),
         Kind("method-not-allowed", 405, "The method is not allowed here"),
+        Kind("request-timeout", 408, "The request was not sent in time"),
         Kind("deleted-pin", 410, "The pin was deleted"),
         Kind("too-large", 413, "The body is too large"),
         Kind("wrong-content-type", 415, "The content type is not taken here"),
@@ -90,15 +92,15 @@ def _of_fatal(error: Fatal) -> Problem:
     return Problem("unavailable", "this process must be looked at; its log says more", retry_after_s=30)
 
 
-def answer(problem: Problem, path: str) -> JSONResponse:
-    """The problem as a response."""
+def answer(problem: Problem, path: str | None) -> JSONResponse:
+    """The problem as a response; `path` is None where no request could be read."""
     kind = KINDS[problem.slug]
     body = {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,
         "status": kind.status,
         "detail": problem.detail,
-        "instance": path,
+        **({} if path is None else {"instance": path}),
         **problem.more,
     }
     headers = {"Cache-Control": "no-store"}

@@ -1,4 +1,4 @@
-"""Runs the app under uvicorn, so that a stop ends open event streams at once instead of waiting for them."""
+"""Runs the app under uvicorn: on connections with limits, and so that a stop ends open event streams at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from discovery.connection import HEADER_BYTES, Connection
 from discovery.routes.context import Context
 
 GRACE_S = 5
@@ -42,8 +43,8 @@ def server(app: FastAPI, host: str, port: int) -> Server:
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=75,
-        limit_concurrency=1000,
-        h11_max_incomplete_event_size=65_536,
+        http=Connection,
+        h11_max_incomplete_event_size=HEADER_BYTES,
     )
     return Server(config, app.state.context)
 

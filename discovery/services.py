@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -27,12 +29,22 @@ from discovery.rerank import Weights
 from dotstream.clock import Clock, SystemClock
 
 
+def files_at_once() -> int:
+    """Files and connections that this process may have open (`ulimit -n`)."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one request may cost.
 
     Attributes:
+        connections: open at once; of more, the longest idle ones are closed.
+        requests: answered at once. Those that wait for their client's bytes, and event streams, do not count.
+        header_s: from the first byte of a request, or from the connection's start, to the end of its header.
         body_bytes: of a request's body.
+        body_s, body_stall_s: from the header to the body's end, and without a byte of it.
         search_s: from the request to its answer, waiting included.
         scan_s: of the index scans of one search; what was found by then is answered as partial.
         read_s: the same for look-ups.
@@ -47,7 +59,12 @@ class Limits:
         refresh_s: how often the index reader looks for news and renews its lease.
     """
 
+    connections: int = field(default_factory=lambda: min(1000, files_at_once() // 2))
+    requests: int = 256
+    header_s: float = 10.0
     body_bytes: int = 20_000_000
+    body_s: float = 60.0
+    body_stall_s: float = 10.0
     search_s: float = 8.0
     scan_s: float = 2.0
     read_s: float = 3.0

@@ -50,7 +50,7 @@ async def pins(
 @router.get(
     "/pins/{pin_id:part}/dots",
     response_model=DotsJson,
-    responses=documented("unknown-pin", "no-dots-yet", "dots-elsewhere", "deleted-pin", "unavailable"),
+    responses=documented("bad-request", "unknown-pin", "no-dots-yet", "dots-elsewhere", "deleted-pin", "unavailable"),
 )
 async def dots(here: Here, pin_id: PinId, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """The pin's dots, shown and suppressed, with signals and reasons. Has an ETag."""
@@ -73,7 +73,7 @@ async def dots(here: Here, pin_id: PinId, if_none_match: Annotated[str | None, H
     response_class=Response,
     responses={
         200: {"content": {"image/jpeg": {}, "image/png": {}, "image/webp": {}}},
-        **documented("unknown-pin", "picture-gone", "deleted-pin", "unavailable"),
+        **documented("bad-request", "unknown-pin", "picture-gone", "deleted-pin", "unavailable"),
     },
 )
 async def picture(
@@ -96,7 +96,9 @@ async def picture(
 
 
 @router.get(
-    "/pins/{pin_id:part}/lineage", response_model_exclude_none=True, responses=documented("bad-field", "unavailable")
+    "/pins/{pin_id:part}/lineage",
+    response_model_exclude_none=True,
+    responses=documented("bad-request", "bad-field", "unavailable"),
 )
 async def lineage(here: Here, pin_id: PinId) -> LineageJson:
     """Where the pin is on its way from event to dots, or where and why it stopped. Answers for any pin_id."""
@@ -110,7 +112,9 @@ async def lineage(here: Here, pin_id: PinId) -> LineageJson:
 @router.get(
     "/pins/{pin_id:part}",
     response_model_exclude_none=True,
-    responses=documented("unknown-pin", "deleted-pin", "bad-watermark", "not-yet-indexed", "unavailable"),
+    responses=documented(
+        "bad-request", "unknown-pin", "deleted-pin", "bad-watermark", "not-yet-indexed", "unavailable"
+    ),
 )
 async def pin(here: Here, pin_id: PinId, indexed_up_to: IndexedUpTo = None) -> PinJson:
     """The pin's newest record: its objects, its picture's size and colours, and the pin's own fields."""

@@ -19,7 +19,9 @@ router = APIRouter(tags=["pins"])
 @router.get(
     "/pins/{pin_id:part}/related",
     response_model_exclude_none=True,
-    responses=documented("unknown-pin", "deleted-pin", "bad-watermark", "not-yet-indexed", "unavailable"),
+    responses=documented(
+        "bad-request", "unknown-pin", "deleted-pin", "bad-watermark", "not-yet-indexed", "unavailable"
+    ),
 )
 async def related(
     here: Here,

@@ -18,8 +18,8 @@ from producers.events_pb2 import EngagementEvent
 router = APIRouter(tags=["reports"])
 
 RESPONSES = documented(
-    "bad-request", "takes-no-reports", "too-large", "wrong-content-type", "bad-field", "bad-box", "too-many-requests",
-    "busy", "too-slow", "unavailable",
+    "bad-request", "takes-no-reports", "request-timeout", "too-large", "wrong-content-type", "bad-field", "bad-box",
+    "too-many-requests", "busy", "too-slow", "unavailable",
 )  # fmt: skip
 
 

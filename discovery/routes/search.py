@@ -14,8 +14,8 @@ from discovery.search_schemas import of_answer, of_lens
 router = APIRouter(tags=["search"])
 
 RESPONSES = documented(
-    "bad-request", "unknown-pin", "unknown-object", "deleted-pin", "too-large", "wrong-content-type", "bad-field",
-    "bad-box", "bad-picture", "bad-watermark", "other-generation", "too-many-requests", "busy", "too-slow",
+    "bad-request", "unknown-pin", "unknown-object", "deleted-pin", "request-timeout", "too-large", "wrong-content-type",
+    "bad-field", "bad-box", "bad-picture", "bad-watermark", "other-generation", "too-many-requests", "busy", "too-slow",
     "not-yet-indexed", "unavailable",
 )  # fmt: skip
 
@@ -46,8 +46,8 @@ async def objects(here: Here, request: Request) -> AnswerJson:
     "/lens",
     response_model_exclude_none=True,
     responses=documented(
-        "bad-request", "too-large", "wrong-content-type", "bad-field", "bad-picture", "bad-watermark",
-        "other-generation", "too-many-requests", "busy", "too-slow", "not-yet-indexed", "unavailable",
+        "bad-request", "request-timeout", "too-large", "wrong-content-type", "bad-field", "bad-picture",
+        "bad-watermark", "other-generation", "too-many-requests", "busy", "too-slow", "not-yet-indexed", "unavailable",
     ),
     openapi_extra=questions.LENS_OPENAPI,
 )  # fmt: skip
