@@ -1,8 +1,8 @@
 """From a query to hits: filters by name, nearest slots of every partition, their pins, and the last look at deletes.
 
 The same for the writer's process (`Shard.search`) and for followers (`IndexReader.search`). Every result belongs to
-the committed versions that its watermark names, except that a pin which changed or was deleted since is left out or
-searched for again, so that the k nearest that still stand are answered.
+the committed versions that its watermark names. Deletes hold at once, though: when pins among the nearest changed or
+went since, the query has no answer here and is asked again at a newer version.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from indexer.segments import LIVE, Segment
 from indexer.view import View
 
 MAX_K = 10_000
+_AT_ONCE = 1_024
+"""Candidates between two looks at the time limit."""
 _SCOPES = frozenset(get_args(Scope))
 _NONE: frozenset[Any] = frozenset()
 
@@ -161,13 +163,9 @@ class _Found:
     row: Row | None = field(default=None)
 
 
-class Changed(Exception):
-    """Pins among the nearest changed since the version that was searched; a newer version has the answer."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Open:
-    """A query that is not answered yet; what turned out to be gone is left out when it is searched for again."""
+    """A query with what it means in each source; slots that turn out to be of no pin join what is excluded."""
 
     number: int
     query: Query
@@ -188,10 +186,10 @@ def answer(
     bits: int,
     elapsed: Callable[[], float],
     *,
-    settle: bool,
+    held: bool,
     crew: Crew,
     find: Find = nearest,
-) -> list[SearchResult]:
+) -> list[SearchResult | None]:
     """Searches every source for all queries at once, and looks at deletes once more.
 
     Args:
@@ -199,17 +197,18 @@ def answer(
         queries: all of the index's width, which is checked here.
         bits: width of the index's codes.
         elapsed: seconds since the queries came in.
-        settle: what to do about slots that died since: True searches past them; False leaves it to the caller.
+        held: the catalogues are at these very versions and do not move on meanwhile. What died since is answered, as it
+            is still known what it was; the caller sees to it that none of it was deleted.
         crew: threads to use.
         find: the search, exact or approximate.
 
     Returns:
-        One result for each query, in their order.
+        One result for each query, in their order; None where pins among the nearest changed since the version was
+        committed, so that only a newer version has the answer.
 
     Raises:
         BadArgument: a code's width is wrong.
         SearchTimeout: the smallest `limit_s` passed.
-        Changed: slots died since, and `settle` is False.
     """
     for query in queries:
         _check(query, bits)
@@ -220,20 +219,19 @@ def answer(
             raise SearchTimeout(f"the search took longer than its limit of {min(limits)} s")
 
     watermark = {source.view.partition: source.view.watermark for source in sources}
-    results: list[SearchResult] = [SearchResult([], watermark)] * len(queries)
+    results: list[SearchResult | None] = [None] * len(queries)
     views = [source.view for source in sources]
-    left = [_opened(number, query, sources, settle=settle) for number, query in enumerate(queries)]
+    left = [one for number, query in enumerate(queries) if (one := _opened(number, query, sources)) is not None]
     while left:
         again: list[_Open] = []
         asks = [one.ask(bits) for one in left]
         for one, nearby in zip(left, find(views, asks, crew=crew, checkpoint=checkpoint), strict=True):
-            hits = _settled(sources, one, nearby, bits)
-            if hits is None:
+            found, lost = _resolved(sources, one, nearby, checkpoint)
+            if not lost:
+                hits = _hits(found, bits, held=held, checkpoint=checkpoint)
+                results[one.number] = None if hits is None else SearchResult(hits, watermark)
+            elif held:
                 again.append(one)
-            else:
-                results[one.number] = SearchResult(hits, watermark)
-        if again and not settle:
-            raise Changed
         left = again
     return results
 
@@ -244,42 +242,46 @@ def _check(query: Query, bits: int) -> None:
         raise BadArgument(f"the code has {found * 8} bits, {found} bytes; the index has {bits}: pass {bits // 8} bytes")
 
 
-def _opened(number: int, query: Query, sources: Sequence[Source], *, settle: bool) -> _Open:
-    return _Open(
-        number,
-        query,
-        np.frombuffer(query.code, np.uint8),
-        [_wanted(source.catalogue, query) for source in sources],
-        [_excluded(source, query) for source in sources],
-        [_only(source, query, settle=settle) for source in sources],
-    )
+def _opened(number: int, query: Query, sources: Sequence[Source]) -> _Open | None:
+    """None where the only pins that may be found have codes that are newer than the version."""
+    only = [_only(source, query) for source in sources]
+    if None in only and query.only_pins is not None:
+        return None
+    wanted = [_wanted(source.catalogue, query) for source in sources]
+    excluded = [_excluded(source, query) for source in sources]
+    return _Open(number, query, np.frombuffer(query.code, np.uint8), wanted, excluded, only)
 
 
-def _settled(sources: Sequence[Source], one: _Open, nearby: Sequence[Candidates], bits: int) -> list[Hit] | None:
-    """The hits; None when some of the nearest are gone, which are left out from now on."""
+def _resolved(
+    sources: Sequence[Source], one: _Open, nearby: Sequence[Candidates], checkpoint: Callable[[], None]
+) -> tuple[list[_Found], int]:
+    """(the k nearest with their rows, nearest first; how many slots were of no pin, which are excluded from now on)."""
     found: list[_Found] = []
-    gone = 0
-    k = one.query.k
+    lost = 0
     for source, excluded, candidates in zip(sources, one.excluded, nearby, strict=True):
-        resolved, lost = _resolve(source, candidates, k)
-        found.extend(resolved)
-        gone += _leave_out(source.view, excluded, lost)
+        some, gone = _resolve(source, candidates, one.query.k, checkpoint)
+        found.extend(some)
+        lost += len(gone)
+        for number, indices in by_segment(source.view, gone).items():
+            excluded[number] += indices
     found.sort(key=_rank)
-    hits = [_hit(each, bits) for each in found[:k]] if not gone else []
-    for source, excluded in zip(sources, one.excluded, strict=True):
-        late = [each.slot for each in found[:k] if each.source is source and _died(source.view, each.slot)]
-        gone += _leave_out(source.view, excluded, late)
-    return None if gone else hits
+    return found[: one.query.k], lost
+
+
+def _hits(found: Sequence[_Found], bits: int, *, held: bool, checkpoint: Callable[[], None]) -> list[Hit] | None:
+    """The hits; None when one of them changed."""
+    hits: list[Hit] = []
+    for at in range(0, len(found), _AT_ONCE):
+        checkpoint()
+        try:
+            hits += [_hit(each, bits) for each in found[at : at + _AT_ONCE]]
+        except NotInView:
+            return None
+    return None if not held and any(_died(each.source.view, each.slot) for each in found) else hits
 
 
 def _rank(one: _Found) -> tuple[int, str, int]:
     return one.distance, one.pin_id, one.object_index
-
-
-def _leave_out(view: View, excluded: defaultdict[int, list[int]], slots: Sequence[int]) -> int:
-    for number, indices in by_segment(view, slots).items():
-        excluded[number] += indices
-    return len(slots)
 
 
 def _died(view: View, slot: int) -> bool:
@@ -287,18 +289,25 @@ def _died(view: View, slot: int) -> bool:
     return found is None or int(found[0].died[found[1]]) != LIVE
 
 
-def _resolve(source: Source, candidates: Candidates, k: int) -> tuple[list[_Found], list[int]]:
-    """(the k first by distance, pin and object, with rows; the slots that the catalogue no longer gives to a pin)."""
-    slots = candidates.slots.tolist()
-    owners = source.catalogue.owners(source.view.runs_of(slots))
-    gone = [slot for slot, owner in zip(slots, owners, strict=True) if owner is None]
-    found = [
-        _Found(source, slot, distance, owner, object_of(source.view, slot))
-        for slot, distance, owner in zip(slots, candidates.distances.tolist(), owners, strict=True)
-        if owner is not None
-    ]
+def _resolve(
+    source: Source, candidates: Candidates, k: int, checkpoint: Callable[[], None]
+) -> tuple[list[_Found], list[int]]:
+    """(the k first by distance, pin and object, with rows; the slots that the catalogue gives to no pin)."""
+    slots, distances = candidates.slots.tolist(), candidates.distances.tolist()
+    found: list[_Found] = []
+    gone: list[int] = []
+    for at in range(0, len(slots), _AT_ONCE):
+        checkpoint()
+        some = slots[at : at + _AT_ONCE]
+        owners = source.catalogue.owners(source.view.runs_of(some))
+        for slot, distance, owner in zip(some, distances[at : at + _AT_ONCE], owners, strict=True):
+            if owner is None:
+                gone.append(slot)
+            else:
+                found.append(_Found(source, slot, distance, owner, object_of(source.view, slot)))
     found.sort(key=_rank)
     del found[k:]
+    checkpoint()
     rows = source.catalogue.rows([one.pin_id for one in found])
     for one, row in zip(found, rows, strict=True):
         one.row = row
@@ -323,19 +332,14 @@ def _excluded(source: Source, query: Query) -> defaultdict[int, list[int]]:
     return by_segment(source.view, (slot for row in rows if row is not None for slot in row.slots))
 
 
-def _only(source: Source, query: Query, *, settle: bool) -> Places | None:
-    """The slots of the only pins that may be found.
-
-    Raises:
-        Changed: a pin's codes are newer than the view, and `settle` is False.
-    """
+def _only(source: Source, query: Query) -> Places | None:
+    """The slots of the only pins that may be found; None for any, and where a pin's are newer than the view."""
     if query.only_pins is None:
         return None
     rows = source.catalogue.rows(sorted(query.only_pins))
-    slots = [slot for row in rows if row is not None for slot in row.slots]
-    if not settle and any(row is not None and row.offset > source.view.watermark for row in rows):
-        raise Changed
-    return by_segment(source.view, slots)
+    if any(row is not None and row.offset > source.view.watermark for row in rows):
+        return None
+    return by_segment(source.view, (slot for row in rows if row is not None for slot in row.slots))
 
 
 def by_segment(view: View, slots: Iterable[int]) -> defaultdict[int, list[int]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from indexer.answers import Changed, Find, Query, SearchResult
+from indexer.answers import Find, Query, SearchResult
 from indexer.asks import Ask
 from indexer.crew import Crew
 from indexer.errors import SearchTimeout
@@ -19,8 +19,8 @@ from indexer.list_search import ListSearch
 from indexer.search import Candidates, nearest
 from indexer.view import View
 
-Answering = Callable[[Sequence[Query], Find], list[SearchResult]]
-"""Answers queries by a search, always from the same version."""
+Answering = Callable[[Sequence[Query], Find], list[SearchResult | None]]
+"""Answers queries by a search, always from the same version; None where pins among the nearest changed since."""
 
 
 class RecallObserver(Protocol):
@@ -54,25 +54,28 @@ class Faster:
         self._observer = observer
         self._asked = itertools.count()
 
-    def search(self, queries: Sequence[Query], ask: Answering) -> list[SearchResult]:
+    def search(self, queries: Sequence[Query], ask: Answering) -> list[SearchResult | None]:
         """Answers queries; see `indexer.answers.answer` for what it raises."""
         looked: set[int] = set()
 
         def find(
             views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
         ) -> list[list[Candidates]]:
-            whole = len(asks) == len(queries)  # else some are asked again, without what was gone
+            whole = len(asks) == len(queries)  # else numbers are not those of the queries
             told = looked.add if whole else None
             return self._lists.nearest(views, asks, crew=crew, checkpoint=checkpoint, looked=told)
 
         results = ask(queries, find)
-        due = [n for n in sorted(looked) if next(self._asked) % self._every == 0]
+        answered = [n for n in sorted(looked) if results[n] is not None]
+        due = [n for n in answered if next(self._asked) % self._every == 0]
         if due and self._observer is not None:
             # A check is of no use to who asks: what it meets is not their error.
-            with suppress(SearchTimeout, Changed):
+            with suppress(SearchTimeout):
                 exact = ask([queries[n] for n in due], nearest)
-                for n, truth in zip(due, exact, strict=True):
-                    places = {(hit.pin_id, hit.object_index) for hit in results[n].hits}
+                for result, truth in zip((results[n] for n in due), exact, strict=True):
+                    if result is None or truth is None:
+                        continue
+                    places = {(hit.pin_id, hit.object_index) for hit in result.hits}
                     found = sum((hit.pin_id, hit.object_index) in places for hit in truth.hits)
                     self._observer.checked(found, len(truth.hits))
         return results

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dotstream.clock import Clock
 from dotstream.errors import Retryable
 from indexer import arguments
-from indexer.answers import Changed, Query, SearchResult, answer, read_entry, read_record
+from indexer.answers import Query, SearchResult, answer, read_entry, read_record
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
 from indexer.crew import ALONE, Crew
@@ -146,24 +146,32 @@ class ShardAnswers:
         return self.search_many([query])[0]
 
     def search_many(self, queries: Sequence[Query], crew: Crew = ALONE) -> list[SearchResult]:
-        """Answers many queries from one version; raises as `search` does."""
+        """Answers many queries together, those again whose nearest pins changed meanwhile; raises as `search` does."""
         arguments.all_of("queries", queries, Query)
         self._check_usable_for_queries()
         started = self._clock.monotonic()
-        for tried in range(_TRIES + 1):
-            source = _Snapshot(self._view, self._catalogue)
-            try:
-                return answer(
-                    [source],
-                    queries,
-                    self._opened.identity.bits,
-                    lambda: self._clock.monotonic() - started,
-                    settle=tried == _TRIES,
-                    crew=crew,
-                )
-            except Changed:
-                continue
-        raise Retryable("the nearest pins kept changing")
+        results: list[SearchResult | None] = [None] * len(queries)
+
+        def ask() -> None:
+            open_ = [number for number, result in enumerate(results) if result is None]
+            found = answer(
+                [_Snapshot(self._view, self._catalogue)],
+                [queries[number] for number in open_],
+                self._opened.identity.bits,
+                lambda: self._clock.monotonic() - started,
+                held=False,
+                crew=crew,
+            )
+            for number, result in zip(open_, found, strict=True):
+                results[number] = result
+
+        for _ in range(_TRIES):
+            if None in results:
+                ask()
+        if None in results:
+            with self._mutex:  # nothing changes
+                ask()
+        return [result for result in results if result is not None]
 
     def pin(self, pin_id: str) -> Entry | None:
         """The pin's winning record, deletes included; None when the shard never heard of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -12,15 +12,20 @@ import pytest
 
 from dotstream.clock import Clock, ManualClock
 from dotstream.errors import Retryable
+from indexer.answers import Find, Query
 from indexer.arbitration import Logged
+from indexer.asks import Ask
+from indexer.crew import Crew
 from indexer.errors import Damaged, ForeignFormat, LeaseExpired, LockHeld, SearchTimeout
 from indexer.folder import CURRENT
 from indexer.follower import Follower
 from indexer.leases import LeaseFile, read_leases
 from indexer.partition import partition_of
-from indexer.reader import IndexReader, IndexSize
+from indexer.reader import _TRIES, IndexReader, IndexSize
 from indexer.records_pb2 import ObjectRecord
+from indexer.search import Candidates, nearest
 from indexer.shard import Shard
+from indexer.view import View
 from tests.support.index_oracle import GENERATION, Oracle, dead, live, open_shard, random_log
 
 PARTITIONS = 3
@@ -38,8 +43,8 @@ class Index:
         self.readers: list[IndexReader] = []
         self.offsets = dict.fromkeys(range(PARTITIONS), -1)
 
-    def reader(self, name: str = "reader", clock: Clock | None = None) -> IndexReader:
-        made = IndexReader(self.folder, PARTITIONS, clock=clock or self.clock, lease_s=LEASE_S, name=name)
+    def reader(self, name: str = "reader", clock: Clock | None = None, find: Find = nearest) -> IndexReader:
+        made = IndexReader(self.folder, PARTITIONS, clock=clock or self.clock, lease_s=LEASE_S, name=name, find=find)
         self.readers.append(made)
         return made
 
@@ -406,10 +411,68 @@ def test_a_writer_dies_inside_a_commit_under_a_reader(index: Index, step: str) -
     assert {hit.record.version for hit in reader.search(bytes(8), 9).hits} == {committed}
 
 
+def coded(pin_id: str, code: bytes, version: int = 1) -> ObjectRecord:
+    """A pin without objects whose picture has this code."""
+    record = live(pin_id, version, objects=0)
+    record.codes[0].bits = code
+    return record
+
+
+class Churning:
+    """A search beside which something happens each time, after the codes were looked at."""
+
+    def __init__(self, meanwhile: Callable[[int], object]) -> None:
+        self._meanwhile = meanwhile
+        self.asked: list[int] = []
+
+    def __call__(
+        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
+    ) -> list[list[Candidates]]:
+        found = nearest(views, asks, crew=crew, checkpoint=checkpoint)
+        self.asked.append(len(asks))
+        self._meanwhile(len(self.asked))
+        return found
+
+
+def test_a_pin_that_changes_during_every_try_is_found_and_only_its_queries_are_asked_again(index: Index) -> None:
+    code, others = bytes(8), [bytes([255 - n] * 8) for n in range(5)]
+    index.put(coded("busy", code))
+    for n, other in enumerate(others):
+        index.put(coded(f"calm-{n}", other))
+    find = Churning(lambda times: index.put(coded("busy", code, times + 1)))
+    reader = index.reader(find=find)
+    reader.refresh()
+    results = reader.search_many([Query(each, 1) for each in (*others, code)])
+    assert [result.hits[0].pin_id for result in results] == [*(f"calm-{n}" for n in range(5)), "busy"]
+    busy = results[-1]
+    assert (busy.hits[0].distance, busy.hits[0].record.version) == (0, len(find.asked))
+    assert busy.watermark == index.reader("other").refresh() | {
+        partition_of(b"busy", PARTITIONS): index.offsets[partition_of(b"busy", PARTITIONS)] - 1
+    }
+    assert set(find.asked[1:]) == {1}
+
+
+def test_a_pin_that_is_deleted_during_the_last_try_is_not_found(index: Index) -> None:
+    def meanwhile(times: int) -> None:
+        if times < tries:
+            index.put(coded("goes", bytes(8), times + 1))
+        elif times == tries:
+            index.put(dead("goes", times + 1))
+
+    tries = _TRIES + 1
+    index.put(coded("goes", bytes(8)))
+    index.put(coded("stays", bytes([1] * 8)))
+    find = Churning(meanwhile)
+    reader = index.reader(find=find)
+    reader.refresh()
+    assert [hit.pin_id for hit in reader.search(bytes(8), 1).hits] == ["stays"]
+    assert len(find.asked) > tries
+
+
 @pytest.mark.parametrize("tries", [8, 0])
 def test_searches_in_threads_while_data_comes_in(index: Index, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every result of every thread is that of the versions that its watermark names. Only pins that changed since may
-    be left out, once a search was begun anew as often as is allowed.
+    """Every result of every thread is that of the versions that its watermark names, also where none of the tries
+    beside the refreshing threads is left; only pins that were deleted since are not in it.
     """
     monkeypatch.setattr("indexer.reader._TRIES", tries)
     log = [logged for logged in random_log(Random(23), 400, pins=60) if logged.record is not None]
@@ -445,12 +508,12 @@ def test_searches_in_threads_while_data_comes_in(index: Index, tries: int, monke
     for query, watermark, found in results:
         oracle = Oracle()
         counted = dict.fromkeys(range(PARTITIONS), -1)
-        changed: set[str] = set()
+        deleted: set[str] = set()
         for logged, home in zip(log, homes, strict=True):
             counted[home] += 1
             if counted[home] <= watermark[home]:
                 oracle.apply([logged])
-            else:
-                changed.add(logged.key.decode())
+            elif logged.record is not None and logged.record.deleted:
+                deleted.add(logged.key.decode())
         every = oracle.nearest(query, len(log) * 10)
-        assert found == [one for one in every if one in found or one[1] not in changed][:6]
+        assert found == [one for one in every if one in found or one[1] not in deleted][:6]
