@@ -36,6 +36,7 @@ from indexer.follower import Followed
 from indexer.pages import PageFile
 from indexer.segment_format import ALIGN, LIVE, sync_folder
 from indexer.segments import Segment
+from indexer.verify import verify_segments
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -132,6 +133,13 @@ def _copy_part(version: Followed, target: Path, partition: int) -> Part:
     _copy_catalogue(version.catalogue, home / "catalogue")
     with version.catalogue.scan("damaged") as found:
         will_change = next(found, None) is not None  # sealed codes that wait for their record are put back in place
+    problems = [] if will_change else verify_segments(version.view, version.state)
+    if problems:
+        raise Damaged(
+            f"partition {partition} is not copied, it is damaged: {problems[0]}"
+            f"{f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''}; "
+            "`dotstream index verify` lists everything, `dotstream index repair` rebuilds it from the log"
+        )
     for segment, length in version.view.segments:
         copied = will_change or segment.number == version.state.head_segment
         _copy_codes(segment, length if copied else None, version.path / "segments", home / "segments")

@@ -68,7 +68,7 @@ def verify(catalogue: Catalogue, view: View, state: State, damaged: frozenset[in
     """
     problems = [f"{len(damaged)} codes wait for a replay"] if damaged else []
     try:
-        problems += _verify_segments(view, state)
+        problems += verify_segments(view, state)
         problems += _verify_catalogue(catalogue, view, state, damaged)
     except DotstreamError as error:
         problems.append(str(error))
@@ -86,7 +86,8 @@ def _living(segment: Segment, length: int, state: State) -> npt.NDArray[np.int64
     return np.flatnonzero((segment.born[:length] <= state.reached) & (segment.died[:length] > state.reached))
 
 
-def _verify_segments(view: View, state: State) -> list[str]:
+def verify_segments(view: View, state: State) -> list[str]:
+    """What of the segments does not hold, in words: seals, codes by their checksums, the order of slots."""
     problems: list[str] = []
     for segment, length in view.segments:
         if segment.number != state.head_segment:

@@ -20,6 +20,7 @@ from indexer.shard import Shard
 from indexer.snapshot import MANIFEST, Manifest, read_manifest, restore, take
 from indexer.verify import digest, verify, waiting
 from tests.indexer.test_compaction import SHARE, churn, feed, settle
+from tests.indexer.test_damage import flip
 from tests.support.index_oracle import TOPIC, Oracle, hold_against, open_shard, random_log
 
 
@@ -82,6 +83,16 @@ def test_sealed_codes_are_linked_and_the_head_is_copied_to_its_length(tmp_path: 
     linked = [(tmp_path / "snapshot" / "0" / "segments" / name).stat().st_nlink for name in names]
     assert linked == [2] * (len(names) - 1) + [1]
     shard.close()
+
+
+def test_damaged_codes_are_not_copied(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path / "g1" / "0")
+    feed(shard, churn(40, 1))
+    shard.close()
+    sealed = min((tmp_path / "g1" / "0").rglob("*.codes"))
+    flip(sealed, ALIGN + 3, 2)
+    with pytest.raises(Damaged, match=r"partition 0 is not copied.*block 0.*index repair"):
+        snapshot_of(tmp_path / "g1" / "0", tmp_path / "snapshot")
 
 
 def test_a_writer_that_died_inside_a_commit_is_copied_and_checked_as_committed(tmp_path: Path) -> None:
