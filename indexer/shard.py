@@ -30,6 +30,7 @@ from pathlib import Path
 
 from dotstream.clock import Clock
 from indexer import arguments, folder, recovery
+from indexer.answers import read_codes
 from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, check_logged, read_batch
 from indexer.background import Background
 from indexer.commit_page import State
@@ -241,6 +242,7 @@ class Shard(ShardUpkeep):
             names=self._names,
             damaged=self._damaged,
             pending=self._flights.pending_among(pins),
+            codes_of=lambda row: read_codes(row, self._view),
         )
         staged = stager.stage(outcomes.values(), read[-1][1].offset)
         staged.catalogue.put("meta", b"state", staged.state.pack())

@@ -6,7 +6,7 @@ Step 0 of the commit protocol in indexer/shard.py. Nothing here touches a file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise, repeat
 
@@ -17,9 +17,8 @@ from indexer.catalogue import Catalogue
 from indexer.columns import Placed, runs_of
 from indexer.commit_page import State
 from indexer.database import I64, U32, U64, Batch
-from indexer.entries import Row, cut, pack
+from indexer.entries import Row, cut, pack, without_codes
 from indexer.names import Names
-from indexer.records_pb2 import ObjectRecord
 from indexer.segment_format import Codes, SegmentSpec, Slots, place_of, slot_of
 from indexer.words import WordStager
 
@@ -70,6 +69,7 @@ class Stager:
         names: the shard's numbers for names.
         damaged: slots that wait for their record.
         pending: pins of the batch that carry a pending mark.
+        codes_of: reads a row's codes out of the segments.
     """
 
     def __init__(
@@ -81,7 +81,9 @@ class Stager:
         names: Names,
         damaged: frozenset[int],
         pending: frozenset[str],
+        codes_of: Callable[[Row], Sequence[bytes]],
     ) -> None:
+        self._codes_of = codes_of
         self._pending = pending
         self._catalogue = catalogue
         self._spec = spec
@@ -141,7 +143,7 @@ class Stager:
             batch.delete("deletes", I64.pack(row.logged_at) + key)
             self._counts["deleted_pins"] -= 1
             return
-        record = ObjectRecord.FromString(row.join([bytes(self._spec.code_bytes)] * len(row.slots)))
+        record = without_codes(row, self._spec.code_bytes, self._codes_of)
         for first, _ in runs_of(row.slots):
             batch.delete("slots", U64.pack(first))
         for slot in row.slots:
@@ -239,6 +241,6 @@ def _row(winner: Winner, runs: Sequence[tuple[int, int]]) -> bytes:
     slots: Sequence[int] = ()
     for first, n in runs:
         slots = (*slots, *range(first, first + n)) if slots else range(first, first + n)
-    cuts, body = cut(winner.canonical, winner.codes)
+    cuts, body = cut(winner.record, winner.canonical, winner.codes)
     times = (winner.offset, winner.logged_at, winner.record.recorded_at)
     return pack(winner.order, times, slots, cuts) + body

@@ -13,10 +13,11 @@ from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from dotstream.errors import DotstreamError
 from indexer import entries, words
-from indexer.answers import read_codes
+from indexer.answers import read_codes, read_record
 from indexer.catalogue import Catalogue
 from indexer.columns import runs_of
 from indexer.commit_page import State
@@ -141,7 +142,11 @@ def _verify_catalogue(catalogue: Catalogue, view: View, state: State, damaged: f
     with catalogue.scan("pins") as rows:
         for key, value in rows:
             row = entries.unpack(value)
-            record = ObjectRecord.FromString(row.join(read_codes(row, view)))
+            try:
+                record = read_record(row, view)
+            except DecodeError:  # of an earlier version, see `indexer.entries.without_codes`
+                problems.append(f"the record of pin {key.decode(errors='replace')} is not the one that was stored")
+                continue
             if damaged.isdisjoint(row.slots):
                 problems += _verify_pin(key, row, record)
             seen.add(key, row, record)
