@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dotstream.errors import Poison
 from indexer import arguments
 from indexer.entries import Row
 from indexer.errors import BadArgument
 from indexer.records import Order, check, encode, order_of
 from indexer.records_pb2 import DetectedObject, ObjectRecord
+
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,14 @@ def check_logged(batch: Sequence[Logged]) -> None:
     """Looks at what a caller hands over as a batch.
 
     Raises:
-        BadArgument: it is no list of `Logged`, or a field of one is of another type.
+        BadArgument: it is no list of `Logged`, or a field of one is of another type or out of range.
     """
     arguments.all_of("batch", batch, Logged)
     for one in batch:
-        if type(one.offset) is not int:
-            raise arguments.refused("an offset", one.offset, "an int")
+        if type(one.offset) is not int or not 0 <= one.offset <= _MOST:
+            raise arguments.refused("an offset", one.offset, "an int from 0 on, below 2**63")
+        if type(one.timestamp_ms) is not int or not -_MOST <= one.timestamp_ms <= _MOST:
+            raise arguments.refused(f"the timestamp at offset {one.offset}", one.timestamp_ms, "Unix ms, an int")
         if type(one.key) is not bytes:
             raise arguments.refused(f"the key at offset {one.offset}", one.key, "bytes, the pin_id in UTF-8")
         if one.record is not None and not isinstance(one.record, ObjectRecord):
@@ -169,7 +174,7 @@ def read_batch(
 
     Raises:
         BadArgument: the offsets do not ascend from behind `applied`.
-        Poison: a record of another pin, generation or code width.
+        Poison: a record of another pin, generation or code width, or a key that is not in UTF-8.
     """
     found: list[tuple[str, Logged, Winner | None]] = []
     last, width = applied, bits // 8
@@ -178,7 +183,7 @@ def read_batch(
             raise BadArgument(f"offset {logged.offset} comes behind {last}; pass a batch in ascending order")
         last = logged.offset
         record = logged.record
-        pin_id = logged.key.decode()
+        pin_id = _pin_id(logged)
         if record is None:
             found.append((pin_id, logged, None))
             continue
@@ -191,6 +196,13 @@ def read_batch(
         order = order_of(record, canonical)
         found.append((pin_id, logged, Winner(record, canonical, objects, codes, order, last, logged.timestamp_ms)))
     return found
+
+
+def _pin_id(logged: Logged) -> str:
+    try:
+        return logged.key.decode()
+    except UnicodeDecodeError as error:
+        raise Poison("bad_field", f"the key at offset {logged.offset} is no pin_id: {error}") from None
 
 
 def _codes(record: ObjectRecord, objects: Sequence[DetectedObject]) -> list[bytes]:

@@ -28,7 +28,7 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, O
 
 from dotstream.errors import DotstreamError, Retryable
 from indexer import disk
-from indexer.errors import Damaged, DiskFull, ForeignFormat, LockHeld
+from indexer.errors import Closed, Damaged, DiskFull, ForeignFormat, LockHeld
 
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
@@ -113,7 +113,8 @@ class Database:
         memory_bytes: what the writer keeps in memory before it flushes all families into tables.
 
     Raises:
-        LockHeld, DiskFull, Damaged, ForeignFormat, Retryable: as `translate` tells them apart.
+        LockHeld, DiskFull, Damaged, ForeignFormat, Retryable: as `translate` tells them apart; of each method too.
+        Closed: of each method after `close`.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Database:
     def get(self, family: str, key: bytes) -> bytes | None:
         """One value."""
         with _edge():
-            value: bytes | None = self._of[family].get(key)
+            value: bytes | None = self._opened(family).get(key)
         return value
 
     def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -149,7 +150,7 @@ class Database:
         if not keys:
             return []
         with _edge():
-            values: Any = self._of[family].get(list(keys))
+            values: Any = self._opened(family).get(list(keys))
         return list(values)
 
     def numbers(self, family: str, keys: Sequence[bytes]) -> list[int]:
@@ -172,7 +173,7 @@ class Database:
 
     def _forth(self, family: str, start: bytes, stop: bytes | None) -> Generator[tuple[bytes, bytes], None, None]:
         with _edge():
-            cursor = self._of[family].iter()
+            cursor = self._opened(family).iter()
             cursor.seek(start)
             while cursor.valid() and (stop is None or cursor.key() < stop):
                 yield cursor.key(), cursor.value()
@@ -181,7 +182,7 @@ class Database:
 
     def _back(self, family: str, start: bytes, stop: bytes | None) -> Generator[tuple[bytes, bytes], None, None]:
         with _edge():
-            cursor = self._of[family].iter()
+            cursor = self._opened(family).iter()
             if stop is None:
                 cursor.seek_to_last()
             else:
@@ -197,15 +198,18 @@ class Database:
 
     def batch(self) -> Batch:
         """An empty atomic batch over the families."""
+        self._check_open()
         return Batch(self._handles)
 
     def write(self, batch: Batch) -> None:
         """Writes a batch: all of it or nothing, in the operating system's hands, not yet on the disk."""
+        self._check_open()
         with _edge():
             self._db.write(batch.raw, self._unsynced)
 
     def sync(self) -> None:
         """Waits until every batch written so far is on the disk."""
+        self._check_open()
         with _edge():
             self._db.flush_wal(True)
 
@@ -215,9 +219,18 @@ class Database:
         Returns:
             False when the writer has begun a new log since: open a new follower, this one may answer from the past.
         """
+        self._check_open()
         with _edge():
             self._db.try_catch_up_with_primary()
         return newest_log(self._path) == self._log
+
+    def _opened(self, family: str) -> Rdict:
+        self._check_open()
+        return self._of[family]
+
+    def _check_open(self) -> None:
+        if not self._of:
+            raise Closed("the index was closed; open it again")
 
     def close(self) -> None:
         """Closes the database and lets go of its lock."""

@@ -5,6 +5,7 @@
     ├── LeaseExpired    a reader was not refreshed in time and may know less than was promised about deletes
     ├── DiskFull        no space left; the state on disk is that of the last commit
     ├── SearchTimeout   a query ran into its limit
+    ├── Closed          the shard, reader or database was closed; another one, opened anew, may be asked
     └── NotInView       a pin changed since the version at hand; a newer version has it
     Fatal
     ├── BadArgument     a call was made with what it cannot take; a ValueError too
@@ -36,6 +37,10 @@ class DiskFull(Retryable):
 
 class SearchTimeout(Retryable):
     """The query's time limit passed before every segment was searched."""
+
+
+class Closed(Retryable):
+    """What was asked was closed; open it again."""
 
 
 class NotInView(Retryable):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from indexer import arguments
 from indexer.answers import Find, Query, SearchResult
 from indexer.asks import Ask
 from indexer.crew import Crew
@@ -38,6 +39,9 @@ class Faster:
         lists: this reader's own; closed with it.
         check_every: every so many approximate queries one is answered exactly too.
         observer: told what that showed.
+
+    Raises:
+        BadArgument: `check_every` is not positive.
     """
 
     def __init__(
@@ -47,10 +51,8 @@ class Faster:
         check_every: int = 100,
         observer: RecallObserver | None = None,
     ) -> None:
-        if check_every < 1:
-            raise ValueError(f"every {check_every} queries one is checked; at least 1")
         self._lists = lists
-        self._every = check_every
+        self._every = arguments.whole("check_every", check_every, 1)
         self._observer = observer
         self._asked = itertools.count()
 

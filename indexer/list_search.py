@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
+from indexer import arguments
 from indexer.asks import Ask
 from indexer.background import Background
 from indexer.centres import choose, rows_of
@@ -71,13 +72,16 @@ class ListSearch:
 
     Attributes:
         share: as given; what it is changed to holds from the next search on.
+
+    Raises:
+        BadArgument: an argument is out of its range.
     """
 
     def __init__(self, share: float, *, worth_it: int = WORTH_IT) -> None:
-        if not 0 < share <= 1:
-            raise ValueError(f"lists with {share} of the codes are looked into: above 0, and 1 at most")
-        self.share = share
-        self._worth_it = worth_it
+        self.share = arguments.share("share", share)
+        if not self.share:
+            raise arguments.refused("share", share, "a number above 0, 1 at most")
+        self._worth_it = arguments.whole("worth_it", worth_it, 0)
         self._lists: Lists | None = None
         self._opened: _Opened | None = None
         self._upkeep = Background("lists")

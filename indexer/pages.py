@@ -16,6 +16,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from indexer.errors import Closed
+
 MAGIC = b"DSPAGE\x00\x01"
 COPY_BYTES = 4096
 _PREFIX = struct.Struct("<8sI")
@@ -33,6 +35,7 @@ class PageFile:
 
     Raises:
         FileNotFoundError: reading a file that does not exist.
+        Closed: of each method after `close`.
     """
 
     def __init__(self, path: Path, *, writable: bool) -> None:
@@ -52,6 +55,7 @@ class PageFile:
 
     def write(self, payload: bytes) -> None:
         """Publishes the payload, at most `MAX_PAYLOAD` bytes, to every reader."""
+        self._check_open()
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"a page holds {MAX_PAYLOAD} bytes, not {len(payload)}")
         self._sequence += 1
@@ -65,6 +69,7 @@ class PageFile:
 
         Two writes that fall into one reading can make both copies look torn, hence the repetitions.
         """
+        self._check_open()
         for _ in range(_READ_TRIES):
             copies = [found for at in (0, COPY_BYTES) if (found := self._copy(at))]
             if copies:
@@ -82,6 +87,10 @@ class PageFile:
             return None
         length_read, sequence = _BODY.unpack_from(body)
         return (sequence, body[_BODY.size :]) if length_read == length else None
+
+    def _check_open(self) -> None:
+        if self._map.closed:
+            raise Closed("the index was closed; open it again")
 
     def sync(self) -> None:
         """Waits until the file is on the disk."""

@@ -18,7 +18,7 @@ from indexer.code_files import sync_files
 from indexer.compaction import DEAD_SHARE, Compacted, Move, choose, copy, oldest_layout
 from indexer.database import I64, U64
 from indexer.disk import disk
-from indexer.errors import Superseded
+from indexer.errors import Closed, Superseded
 from indexer.segments import Segment
 from indexer.shard_answers import ShardAnswers
 from indexer.steps import Steps
@@ -221,8 +221,10 @@ class ShardUpkeep(ShardAnswers):
             raise
 
     def _check_open(self) -> None:
-        if self._closed or not self._usable:
-            raise Retryable("the shard was closed or failed in a commit; open it again")
+        if self._closed:
+            raise Closed("the index was closed; open it again")
+        if not self._usable:
+            raise Retryable("the shard failed in a commit; open it again")
 
     def _publish(self) -> None:
         """Step 4: the commit page for followers, the view for this process."""

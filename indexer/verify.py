@@ -23,7 +23,7 @@ from indexer.columns import runs_of
 from indexer.commit_page import State
 from indexer.database import I64, U32, U64
 from indexer.entries import Row
-from indexer.errors import Damaged
+from indexer.errors import Closed, Damaged
 from indexer.records import order_of, searched_codes
 from indexer.records_pb2 import ObjectRecord
 from indexer.segments import Segment
@@ -65,12 +65,17 @@ def verify(catalogue: Catalogue, view: View, state: State, damaged: frozenset[in
         state: the version.
         damaged: slots that wait for a replay.
 
+    Raises:
+        Closed: the shard was closed.
+
     Counts annotations and pins in memory: 100 bytes or so for each.
     """
     problems = [f"{len(damaged)} codes wait for a replay"] if damaged else []
     try:
         problems += verify_segments(view, state)
         problems += _verify_catalogue(catalogue, view, state, damaged)
+    except Closed:
+        raise
     except DotstreamError as error:
         problems.append(str(error))
     return problems

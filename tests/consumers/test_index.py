@@ -151,6 +151,17 @@ def test_what_cannot_be_read_is_dead_lettered_and_the_rest_applied(tmp_path: Pat
     assert sum(pins) == 2
 
 
+def test_keys_that_are_no_text_are_dead_lettered(tmp_path: Path) -> None:
+    cluster = log_of([live("a", 1)])
+    for value in (None, encode(live("b", 1))):
+        cluster.append(Output(TOPIC, b"\xff\xfe", value, partition=0))
+    place = Place(cluster, tmp_path)
+    place.run()
+    letters = cluster.all(f"{TOPIC}.dead")
+    assert [dict(letter.headers)["dotstream-dead-reason"] for letter in letters] == [b"bad_field", b"key_mismatch"]
+    assert sum(place.registry.get_sample_value("dotstream_index_size", _size(p)) or 0 for p in range(2)) == 1
+
+
 def _size(partition: int) -> dict[str, str]:
     return {"role": "index", "partition": str(partition), "kind": "live_pins"}
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from dotstream.clock import ManualClock
+from dotstream.errors import Poison
 from indexer.answers import MAX_K, Query
 from indexer.arbitration import Logged
-from indexer.errors import BadArgument
+from indexer.errors import BadArgument, Closed
 from indexer.follower import committed
 from indexer.reader import IndexReader
 from indexer.shard import Shard
@@ -191,6 +192,10 @@ def test_shards(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
         (live("a"), "batch is .*a list of Logged"),
         ([live("a")], "one of batch is .*a Logged"),
         ([Logged("9", b"a", live("a"), 0)], "an offset is '9'"),  # type: ignore[arg-type]
+        ([Logged(2**63, b"a", live("a"), 0)], r"an offset is 9223372036854775808 .*below 2\*\*63"),
+        ([Logged(-1, b"a", live("a"), 0)], "an offset is -1"),
+        ([Logged(9, b"a", live("a"), 2**64)], "the timestamp at offset 9 is 18446744073709551616 .*Unix ms"),
+        ([Logged(9, b"a", live("a"), 0.5)], "the timestamp at offset 9 is 0.5"),  # type: ignore[arg-type]
         ([Logged(9, "a", live("a"), 0)], "the key at offset 9 is 'a'"),  # type: ignore[arg-type]
         ([Logged(9, b"a", {"pin_id": "a"}, 0)], "the record at offset 9 is"),  # type: ignore[arg-type]
         ([Logged(99, b"a", live("a"), 0), Logged(98, b"b", live("b"), 0)], "offset 98 comes behind 99"),
@@ -202,6 +207,42 @@ def test_batches_are_refused_as_a_whole_and_the_shard_goes_on(shard: Shard, batc
         shard.apply(batch)
     assert shard.applied_offset == before
     assert shard.apply([Logged(before + 1, b"pin-0", live("pin-0"), 0)]).repeated == 1
+
+
+def test_a_null_under_a_key_that_is_no_text_is_poison(shard: Shard) -> None:
+    before = shard.applied_offset
+    with pytest.raises(Poison, match="bad_field: the key at offset 60 is no pin_id"):
+        shard.apply([Logged(60, b"\xff\xfe", None, 0)])
+    assert shard.apply([Logged(before + 1, b"pin-0", live("pin-0"), 0)]).repeated == 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda shard: shard.apply([]),
+        lambda shard: shard.pin("pin-0"),
+        lambda shard: shard.pins_with(bytes(32)),
+        lambda shard: shard.document_frequency(["oak"]),
+        lambda shard: shard.pending(),
+        lambda shard: shard.digest(),
+        lambda shard: shard.verify(),
+        lambda shard: shard.sync(),
+    ],
+)
+def test_a_closed_shard_says_so(tmp_path: Path, ask: Ask) -> None:
+    shard = open_shard(tmp_path / "0")
+    shard.close()
+    with pytest.raises(Closed, match="was closed; open it again"):
+        ask(shard)
+
+
+def test_a_closed_reader_says_so(shard: Shard, generation: Path) -> None:
+    assert not shard.closed
+    reader = IndexReader(generation, 1, clock=ManualClock(), lease_s=60.0, name="closed")
+    reader.refresh()
+    reader.close()
+    with pytest.raises(Closed, match="was closed; open it again"):
+        reader.refresh()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from indexer.answers import Find, Hit, Query, SearchResult
 from indexer.asks import Ask, Terms, Wanted
 from indexer.centres import choose, nearest_centres
 from indexer.crew import ALONE, Crew
-from indexer.errors import SearchTimeout
+from indexer.errors import BadArgument, SearchTimeout
 from indexer.faster import Faster
 from indexer.list_search import ListSearch
 from indexer.lists import Lists
@@ -355,9 +355,13 @@ def test_ranges_are_exact_and_read_little(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_share_that_is_none_is_refused() -> None:
-    for share in (0.0, -0.5, 1.5, float("nan")):
-        with pytest.raises(ValueError, match="above 0, and 1 at most"):
-            ListSearch(share)
+    wrong: Any
+    for wrong in (0, 0.0, -0.5, 1.5, float("nan"), "0.5", None, True):
+        with pytest.raises(BadArgument, match=r"share is .*number"):
+            ListSearch(wrong)
+    for wrong in (-1, 2.5, None):
+        with pytest.raises(BadArgument, match=r"worth_it is .*a whole number from 0 on"):
+            ListSearch(0.5, worth_it=wrong)
 
 
 class Counting:
@@ -393,8 +397,10 @@ def test_recall_is_measured_on_every_so_many_queries() -> None:
         assert [[hit.pin_id for hit in result.hits] for result in results if result] == [["a", "x", "c"]] * 4
     assert counting.checks == [(2, 3)] * 3  # of six that were answered approximately
     assert asked == [0, 2, 0, 1]
-    with pytest.raises(ValueError, match="at least 1"):
-        Faster(search, check_every=0)
+    wrong: Any
+    for wrong in (0, 1.5, None):
+        with pytest.raises(BadArgument, match=r"check_every is .*a whole number from 1 on"):
+            Faster(search, check_every=wrong)
 
 
 @pytest.fixture
