@@ -49,6 +49,17 @@ def _edge() -> Iterator[None]:
         raise translate(error) from error
 
 
+@contextmanager
+def _whole(*, alone: bool) -> Iterator[None]:
+    """While a database is opened: its files cannot be on their way in or out where nobody else may touch them."""
+    try:
+        yield
+    except Exception as error:
+        if alone and "no such file or directory" in str(error).lower():
+            raise Damaged(f"a file of the database is missing: {error}") from error
+        raise
+
+
 def translate(error: Exception) -> DotstreamError:
     """The named error for one of rocksdict's bare ones: by the system's error number where it writes files of its own,
     else by RocksDB's status words.
@@ -131,7 +142,7 @@ class Database:
         options = {name: _family_options(cache, memory_bytes) for name in families}
         self._path = path
         self._log = newest_log(path)
-        with _edge():
+        with _edge(), _whole(alone=follow is None):
             self._db = Rdict(str(path), _options(memory_bytes), options, access)
             self._of: dict[str, Rdict] = {name: self._db.get_column_family(name) for name in families}
             self._handles: dict[str, Any] = {name: self._db.get_column_family_handle(name) for name in families}

@@ -24,7 +24,7 @@ from indexer.errors import Damaged
 from indexer.folder import CURRENT, Identity
 from indexer.pages import PageFile
 from indexer.scratch import Scratch
-from indexer.segment_format import SegmentName, SegmentSpec
+from indexer.segment_format import REBUILD, SegmentName, SegmentSpec
 from indexer.segments import Segment
 from indexer.view import View
 
@@ -32,7 +32,9 @@ _CACHE_BYTES = 8 << 20
 _MEET_S = 0.02
 _POLL_S = 0.0002
 _MEET_TRIES = 1000
-_VIEW_TRIES = 3
+_GONE_TRIES = 25
+_GONE_POLL_S = 0.02
+"""What is missing for so long, in a folder that nobody replaces, does not come any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class Follower:
                 raise Retryable(f"the folder of partition {self.partition} is gone")  # which is not an empty index
             if found != self._stamp:
                 self._stamp = None
-                self._reopen()
+                self._reopen(found)
                 self._stamp = found
             if self._version is None:
                 return
@@ -213,31 +215,56 @@ class Follower:
             self._version.catalogue.close()
             self._version = None
 
-    def _reopen(self) -> None:
-        """Follows what CURRENT names. The version left behind stays open for queries that still hold it."""
-        path = folder.named(self._home, CURRENT)
-        if path is None:
-            self._version = self.now = None
-            return
-        self._opened += 1
-        scratch = self._scratch / f"{self.partition}-{self._opened}"
-        try:
-            self._version = _Version(path, scratch)
-        except FileNotFoundError as error:
+    def _missing(self, error: FileNotFoundError, stamp: tuple[int, int] | None, path: Path, *, last: bool) -> None:
+        """Waits a little for a file that is not there.
+
+        Args:
+            error: what says so.
+            stamp: of CURRENT, as it was when it named the folder.
+            path: the folder.
+            last: whether it was waited for long enough.
+
+        Raises:
+            Retryable: the folder is being replaced.
+            Damaged: it is not, and the file does not come.
+        """
+        if folder.stamp(self._home / CURRENT) != stamp or str(path) not in str(error):
             raise Retryable(f"the folder of partition {self.partition} is being replaced: {error}") from error
+        if last:
+            raise Damaged(f"a file of partition {self.partition} is missing: {error}; {REBUILD}") from error
+        self._clock.sleep(_GONE_POLL_S)
+
+    def _reopen(self, stamp: tuple[int, int] | None) -> None:
+        """Follows what CURRENT names. The version left behind stays open for queries that still hold it."""
+        for tried in range(_GONE_TRIES + 1):
+            path = folder.named(self._home, CURRENT)
+            if path is None:
+                self._version = self.now = None
+                return
+            self._opened += 1
+            scratch = self._scratch / f"{self.partition}-{self._opened}"
+            try:
+                self._version = _Version(path, scratch)
+                break
+            except FileNotFoundError as error:
+                self._missing(error, stamp, path, last=tried == _GONE_TRIES)
         self.now = None
 
     def _follow(self, version: _Version) -> None:
         if self.now is not None and _read_page(version)[0] == version.sequence:
             return
-        for tried in range(_VIEW_TRIES + 1):
+        before = None
+        for tried in range(_GONE_TRIES + 1):
             sequence, state, settled = self._meet(version)
             try:
                 view = version.view(state)
                 break
             except FileNotFoundError as error:  # compaction replaced it meanwhile
-                if tried == _VIEW_TRIES:
-                    raise Retryable(f"a segment of partition {self.partition} is not there: {error}") from error
+                if tried == _GONE_TRIES and state.layout != before:
+                    raise Retryable(f"segments of partition {self.partition} are replaced fast: {error}") from error
+                if state.layout == before:
+                    self._missing(error, self._stamp, version.path, last=tried == _GONE_TRIES)
+                before = state.layout
         self.now = Followed(view, version.catalogue, state, version.identity, version.path)
         version.sequence = sequence if settled else -1
 

@@ -10,6 +10,7 @@ Step 4 of the commit protocol (indexer/shard.py) and the leases of readers (inde
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import struct
@@ -45,7 +46,7 @@ class PageFile:
             if writable and os.fstat(fd).st_size < 2 * COPY_BYTES:
                 os.posix_fallocate(fd, 0, 2 * COPY_BYTES)
             if os.fstat(fd).st_size < 2 * COPY_BYTES:
-                raise FileNotFoundError(f"{path} is not laid out yet")
+                raise FileNotFoundError(errno.ENOENT, "the page is not laid out", str(path))
             access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
             self._map = mmap.mmap(fd, 2 * COPY_BYTES, access=access)
         finally:

@@ -11,10 +11,12 @@ from random import Random
 
 import pytest
 
+from dotstream.clock import ManualClock
 from dotstream.errors import DotstreamError, Retryable
 from indexer.database import translate
 from indexer.errors import Damaged, DiskFull, ForeignFormat, LockHeld
 from indexer.folder import CURRENT, named
+from indexer.reader import IndexReader
 from indexer.segment_format import ALIGN, COLUMNS_OF_A_SLOT
 from indexer.segments import Segment
 from tests.support.index_oracle import Oracle, hold_against, open_shard, random_log
@@ -26,11 +28,11 @@ FLIPS = 60
 @pytest.fixture
 def version(tmp_path: Path) -> Iterator[Path]:
     """The folder of a closed shard of several segments."""
-    shard = open_shard(tmp_path)
+    shard = open_shard(tmp_path / "g1" / "0")
     shard.apply(random_log(Random(11), 60, pins=30))
     assert shard.counts()["segments"] > 2
     shard.close()
-    found = named(tmp_path, CURRENT)
+    found = named(tmp_path / "g1" / "0", CURRENT)
     assert found is not None
     yield found
 
@@ -150,6 +152,43 @@ def test_a_missing_segment_is_damage(version: Path) -> None:
     (version / "segments" / "00000001.meta").unlink()
     with pytest.raises(Damaged, match=r"00000001\.meta"):
         open_shard(version.parent)
+
+
+def test_a_missing_file_of_the_catalogue_is_damage(version: Path) -> None:
+    (version / "catalogue" / "CURRENT").write_text("MANIFEST-999999\n")
+    with pytest.raises(Damaged, match=r"a file of the database is missing: .*MANIFEST-999999"):
+        open_shard(version.parent)
+
+
+@pytest.mark.parametrize("name", ["commit", "segments/00000000.meta", "segments/00000001.codes"])
+def test_what_is_missing_for_a_reader_is_damage(version: Path, name: str) -> None:
+    if name == "commit":
+        os.truncate(version / name, 100)
+    else:
+        (version / name).unlink()
+    generation = version.parent.parent
+    reader = IndexReader(generation, 1, clock=ManualClock(), lease_s=60.0, name="reader")
+    for _ in range(2):
+        with pytest.raises(Damaged, match=rf"is missing: .*{name}.*index repair"):
+            reader.refresh()
+    reader.close()
+
+
+@pytest.mark.parametrize("name", ["commit", "segments/00000000.meta"])
+def test_what_is_missing_while_a_folder_is_replaced_may_be_asked_for_again(version: Path, name: str) -> None:
+    home = version.parent
+    (version / name).unlink()
+
+    class Replacing(ManualClock):
+        def sleep(self, seconds: float) -> None:
+            super().sleep(seconds)
+            (home / "again").write_text((home / CURRENT).read_text())
+            (home / "again").replace(home / CURRENT)
+
+    reader = IndexReader(home.parent, 1, clock=Replacing(), lease_s=60.0, name="reader")
+    with pytest.raises(Retryable, match="is being replaced"):
+        reader.refresh()
+    reader.close()
 
 
 def test_a_segment_of_another_shard_is_foreign(version: Path, tmp_path: Path) -> None:
