@@ -152,14 +152,14 @@ class ShardAnswers:
         started = self._clock.monotonic()
         results: list[SearchResult | None] = [None] * len(queries)
 
-        def ask() -> None:
+        def ask(*, held: bool) -> None:
             open_ = [number for number, result in enumerate(results) if result is None]
             found = answer(
                 [_Snapshot(self._view, self._catalogue)],
                 [queries[number] for number in open_],
                 self._opened.identity.bits,
                 lambda: self._clock.monotonic() - started,
-                held=False,
+                held=held,
                 crew=crew,
             )
             for number, result in zip(open_, found, strict=True):
@@ -167,11 +167,14 @@ class ShardAnswers:
 
         for _ in range(_TRIES):
             if None in results:
-                ask()
+                ask(held=False)
         if None in results:
-            with self._mutex:  # nothing changes
-                ask()
-        return [result for result in results if result is not None]
+            with self._mutex:  # nothing changes; codes that wait for a replay belong to no pin
+                ask(held=True)
+        found = [result for result in results if result is not None]
+        if len(found) < len(results):
+            raise Retryable("the shard is being put in order; ask again")
+        return found
 
     def pin(self, pin_id: str) -> Entry | None:
         """The pin's winning record, deletes included; None when the shard never heard of it."""
