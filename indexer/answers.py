@@ -19,13 +19,13 @@ from indexer import arguments
 from indexer.asks import Ask, Places, Scope, Terms, Wanted
 from indexer.catalogue import Catalogue
 from indexer.crew import Crew
-from indexer.entries import Entry, Row
+from indexer.entries import Row
 from indexer.errors import BadArgument, Damaged, NotInView, SearchTimeout
 from indexer.names import BOARD, CATEGORY, LABEL
 from indexer.records_pb2 import ObjectRecord
 from indexer.search import Candidates, nearest
-from indexer.segments import LIVE, Segment
-from indexer.view import View
+from indexer.segments import LIVE
+from indexer.view import View, read_record
 
 MAX_K = 10_000
 _AT_ONCE = 1_024
@@ -364,37 +364,6 @@ def _hit(one: _Found, bits: int) -> Hit:
     record = read_record(one.row, one.source.view)
     index = None if one.object_index < 0 else one.object_index
     return Hit(one.pin_id, index, one.distance, bits, 1 - one.distance / bits, record)
-
-
-def read_codes(row: Row, view: View) -> list[bytes]:
-    """The codes of a row, out of its segments.
-
-    Raises:
-        NotInView: the row is newer than the view.
-    """
-    slots = row.slots
-    if len(slots) > 2 and slots[-1] - slots[0] == len(slots) - 1:  # as a rule they lie side by side
-        (segment, start), (last, stop) = _found(view, slots[0]), _found(view, slots[-1])
-        if segment is last and stop - start == len(slots) - 1:
-            return [code.tobytes() for code in segment.codes[start : stop + 1]]
-    return [segment.codes[at].tobytes() for segment, at in (_found(view, slot) for slot in slots)]
-
-
-def _found(view: View, slot: int) -> tuple[Segment, int]:
-    found = view.find(slot)
-    if found is None:
-        raise NotInView(f"slot {slot} is not there")
-    return found
-
-
-def read_record(row: Row, view: View) -> ObjectRecord:
-    """A row's record, codes joined in."""
-    return ObjectRecord.FromString(row.join(read_codes(row, view)))
-
-
-def read_entry(row: Row, view: View) -> Entry:
-    """A row as an entry of the index."""
-    return Entry(read_record(row, view), row.offset, row.order, view.partition, row.logged_at)
 
 
 def merge_frequencies(parts: Iterable[tuple[int, Mapping[str, int]]]) -> tuple[int, dict[str, int]]:

@@ -17,8 +17,6 @@ from indexer.errors import BadArgument
 from indexer.records import Order, check, encode, order_of
 from indexer.records_pb2 import DetectedObject, ObjectRecord
 
-_MOST = 2**63 - 1
-
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -147,9 +145,9 @@ def check_logged(batch: Sequence[Logged]) -> None:
     """
     arguments.all_of("batch", batch, Logged)
     for one in batch:
-        if type(one.offset) is not int or not 0 <= one.offset <= _MOST:
+        if type(one.offset) is not int or not 0 <= one.offset <= arguments.MAX_INT64:
             raise arguments.refused("an offset", one.offset, "an int from 0 on, below 2**63")
-        if type(one.timestamp_ms) is not int or not -_MOST <= one.timestamp_ms <= _MOST:
+        if type(one.timestamp_ms) is not int or not -arguments.MAX_INT64 <= one.timestamp_ms <= arguments.MAX_INT64:
             raise arguments.refused(f"the timestamp at offset {one.offset}", one.timestamp_ms, "Unix ms, an int")
         if type(one.key) is not bytes:
             raise arguments.refused(f"the key at offset {one.offset}", one.key, "bytes, the pin_id in UTF-8")

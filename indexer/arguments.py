@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from indexer.errors import BadArgument
+from indexer.records import SHA256_BYTES
 
-SHA256_BYTES = 32
+MAX_INT64 = 2**63 - 1
 _SHOWN = 60
-_MAX_OFFSET = 2**63 - 1
 _ONE_STRING = (str, bytes, bytearray, memoryview)
 One = TypeVar("One")
 
@@ -32,7 +32,7 @@ def refused(name: str, value: object, wanted: str) -> BadArgument:
     return BadArgument(f"{name} is {shown}{kind}; pass {wanted}")
 
 
-def whole(name: str, value: Any, least: int, most: int = _MAX_OFFSET) -> int:
+def whole(name: str, value: Any, least: int, most: int = MAX_INT64) -> int:
     """A whole number from `least` to `most`; numpy's are taken too."""
     found: int = value if type(value) is int else _plain(name, value, least, most)
     if not least <= found <= most:
@@ -58,7 +58,7 @@ def _plain(name: str, value: Any, least: int, most: int) -> int:
 
 
 def _range(least: int, most: int) -> str:
-    return f"a whole number from {least} on" if most == _MAX_OFFSET else f"a whole number from {least} to {most}"
+    return f"a whole number from {least} on" if most == MAX_INT64 else f"a whole number from {least} to {most}"
 
 
 def seconds(name: str, value: Any, *, zero: bool = False) -> float:

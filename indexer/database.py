@@ -241,7 +241,7 @@ class Database:
 
     def _check_open(self) -> None:
         if not self._of:
-            raise Closed("the index was closed; open it again")
+            raise Closed
 
     def close(self) -> None:
         """Closes the database and lets go of its lock."""

@@ -42,6 +42,9 @@ class SearchTimeout(Retryable):
 class Closed(Retryable):
     """What was asked was closed; open it again."""
 
+    def __init__(self) -> None:
+        super().__init__("the index was closed; open it again")
+
 
 class NotInView(Retryable):
     """A row names a segment that the version at hand does not have."""

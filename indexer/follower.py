@@ -20,7 +20,7 @@ from indexer import arguments, commit_page, folder, layout
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
 from indexer.disk import disk
-from indexer.errors import Damaged
+from indexer.errors import Damaged, NotInView
 from indexer.folder import CURRENT, Identity
 from indexer.pages import PageFile
 from indexer.scratch import Scratch
@@ -189,7 +189,7 @@ class Follower:
         died in between. The version for those who look at a folder as a whole; None without a folder.
 
         Raises:
-            Retryable: compaction replaced a segment meanwhile; refresh.
+            NotInView: compaction replaced a segment meanwhile; refresh.
         """
         with self._mutex:
             version = self._version
@@ -199,7 +199,7 @@ class Follower:
             try:
                 view = version.view(state)
             except FileNotFoundError as error:
-                raise Retryable(f"a segment of partition {self.partition} was replaced: {error}") from error
+                raise NotInView(f"a segment of partition {self.partition} was replaced: {error}") from error
             return Followed(view, version.catalogue, state, version.identity, version.path)
 
     def durable(self) -> int:

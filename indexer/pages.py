@@ -91,7 +91,7 @@ class PageFile:
 
     def _check_open(self) -> None:
         if self._map.closed:
-            raise Closed("the index was closed; open it again")
+            raise Closed
 
     def sync(self) -> None:
         """Waits until the file is on the disk."""

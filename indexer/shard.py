@@ -30,7 +30,6 @@ from pathlib import Path
 
 from dotstream.clock import Clock
 from indexer import arguments, folder, recovery
-from indexer.answers import read_codes
 from indexer.arbitration import Counts, Logged, Outcome, Winner, arbitrate, check_logged, read_batch
 from indexer.background import Background
 from indexer.commit_page import State
@@ -45,6 +44,7 @@ from indexer.recovery import open_shard
 from indexer.shard_upkeep import ShardUpkeep
 from indexer.staging import Staged, Stager
 from indexer.steps import Steps, no_steps
+from indexer.view import read_codes
 
 DEFAULT_SEGMENT_SLOTS = 65_536
 LEVEL_EVERY_MS = 3_600_000

@@ -11,21 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dotstream.clock import Clock
-from dotstream.errors import Retryable
 from indexer import arguments
-from indexer.answers import Query, SearchResult, answer, read_entry, read_record
+from indexer.answers import Query, SearchResult, answer
 from indexer.catalogue import Catalogue
 from indexer.commit_page import State
 from indexer.crew import ALONE, Crew
 from indexer.entries import Entry
-from indexer.errors import NeedsRebuild
+from indexer.errors import Closed, NeedsRebuild
 from indexer.flights import Flights
 from indexer.folder import CURRENT
+from indexer.open_queries import OpenQueries
 from indexer.records import Order
 from indexer.records_pb2 import ObjectRecord
 from indexer.recovery import Opened
 from indexer.verify import digest, verify
-from indexer.view import View
+from indexer.view import View, read_entry, read_record
 
 _TRIES = 8
 
@@ -141,6 +141,7 @@ class ShardAnswers:
         Raises:
             BadArgument: it is no query, or of another width.
             SearchTimeout: its limit passed.
+            Closed: the shard was closed.
             Superseded: another writer's folder was put in place.
         """
         return self.search_many([query])[0]
@@ -150,31 +151,22 @@ class ShardAnswers:
         arguments.all_of("queries", queries, Query)
         self._check_usable_for_queries()
         started = self._clock.monotonic()
-        results: list[SearchResult | None] = [None] * len(queries)
+        asked = OpenQueries(queries)
 
         def ask(*, held: bool) -> None:
-            open_ = [number for number, result in enumerate(results) if result is None]
-            found = answer(
-                [_Snapshot(self._view, self._catalogue)],
-                [queries[number] for number in open_],
-                self._opened.identity.bits,
-                lambda: self._clock.monotonic() - started,
-                held=held,
-                crew=crew,
-            )
-            for number, result in zip(open_, found, strict=True):
-                results[number] = result
+            source, bits = _Snapshot(self._view, self._catalogue), self._opened.identity.bits
+            asked.ask(lambda some: answer([source], some, bits, elapsed, held=held, crew=crew))
+
+        def elapsed() -> float:
+            return self._clock.monotonic() - started
 
         for _ in range(_TRIES):
-            if None in results:
+            if asked:
                 ask(held=False)
-        if None in results:
+        if asked:
             with self._mutex:  # nothing changes; codes that wait for a replay belong to no pin
                 ask(held=True)
-        found = [result for result in results if result is not None]
-        if len(found) < len(results):
-            raise Retryable("the shard is being put in order; ask again")
-        return found
+        return asked.results()
 
     def pin(self, pin_id: str) -> Entry | None:
         """The pin's winning record, deletes included; None when the shard never heard of it."""
@@ -203,5 +195,5 @@ class ShardAnswers:
 
     def _check_usable_for_queries(self) -> None:
         if self._closed:
-            raise Retryable("the shard is closed")
+            raise Closed
         self._opened.place.check()

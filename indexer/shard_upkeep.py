@@ -222,7 +222,7 @@ class ShardUpkeep(ShardAnswers):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise Closed("the index was closed; open it again")
+            raise Closed
         if not self._usable:
             raise Retryable("the shard failed in a commit; open it again")
 

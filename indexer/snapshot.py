@@ -101,6 +101,8 @@ def take(versions: Mapping[int, Followed], target: Path, clock: Clock, tell: Cal
     arguments.folder("target", target)
     if not versions:
         raise Misconfigured("there is no shard to take a snapshot of")
+    for partition, version in versions.items():
+        _require_whole(version, partition)
     _make_target(target, next(iter(versions.values())).path.parents[1])
     parts: list[Part] = []
     for partition, version in sorted(versions.items()):
@@ -112,6 +114,22 @@ def take(versions: Mapping[int, Followed], target: Path, clock: Clock, tell: Cal
     _write(target / MANIFEST, text.encode())
     sync_folder(target)
     return manifest
+
+
+def _require_whole(version: Followed, partition: int) -> None:
+    problems = [] if _waits(version) else verify_segments(version.view, version.state)
+    if problems:
+        raise Damaged(
+            f"partition {partition} is not copied, it is damaged: {problems[0]}"
+            f"{f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''}; "
+            "`dotstream index verify` lists everything, `dotstream index repair` rebuilds it from the log"
+        )
+
+
+def _waits(version: Followed) -> bool:
+    """Whether sealed codes wait for their record, which puts them back in place."""
+    with version.catalogue.scan("damaged") as found:
+        return next(found, None) is not None
 
 
 def _make_target(target: Path, generation: Path) -> None:
@@ -131,15 +149,7 @@ def _copy_part(version: Followed, target: Path, partition: int) -> Part:
     home = target / str(partition)
     (home / "segments").mkdir(parents=True)
     _copy_catalogue(version.catalogue, home / "catalogue")
-    with version.catalogue.scan("damaged") as found:
-        will_change = next(found, None) is not None  # sealed codes that wait for their record are put back in place
-    problems = [] if will_change else verify_segments(version.view, version.state)
-    if problems:
-        raise Damaged(
-            f"partition {partition} is not copied, it is damaged: {problems[0]}"
-            f"{f' (and {len(problems) - 1} more)' if len(problems) > 1 else ''}; "
-            "`dotstream index verify` lists everything, `dotstream index repair` rebuilds it from the log"
-        )
+    will_change = _waits(version)
     for segment, length in version.view.segments:
         copied = will_change or segment.number == version.state.head_segment
         _copy_codes(segment, length if copied else None, version.path / "segments", home / "segments")

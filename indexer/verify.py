@@ -17,7 +17,6 @@ from google.protobuf.message import DecodeError
 
 from dotstream.errors import DotstreamError
 from indexer import entries, words
-from indexer.answers import read_codes, read_record
 from indexer.catalogue import Catalogue
 from indexer.columns import runs_of
 from indexer.commit_page import State
@@ -27,7 +26,7 @@ from indexer.errors import Closed, Damaged
 from indexer.records import order_of, searched_codes
 from indexer.records_pb2 import ObjectRecord
 from indexer.segments import Segment
-from indexer.view import View
+from indexer.view import View, read_codes, read_record
 
 _FRAME = struct.Struct(">II")
 _CHECK_ROWS = 8192

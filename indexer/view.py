@@ -1,4 +1,6 @@
-"""A committed version of one partition, as queries see it: which segments, how much of them, up to which offset."""
+"""A committed version of one partition, as queries see it: which segments, how much of them, up to which offset; and
+the records of rows, their codes joined in from there.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from indexer.entries import Entry, Row
+from indexer.errors import NotInView
+from indexer.records_pb2 import ObjectRecord
 from indexer.segments import Segment, place_of
 
 
@@ -40,3 +45,34 @@ class View:
 
 def _number(part: tuple[Segment, int]) -> int:
     return part[0].number
+
+
+def read_codes(row: Row, view: View) -> list[bytes]:
+    """The codes of a row, out of its segments.
+
+    Raises:
+        NotInView: the row is newer than the view.
+    """
+    slots = row.slots
+    if len(slots) > 2 and slots[-1] - slots[0] == len(slots) - 1:  # as a rule they lie side by side
+        (segment, start), (last, stop) = _found(view, slots[0]), _found(view, slots[-1])
+        if segment is last and stop - start == len(slots) - 1:
+            return [code.tobytes() for code in segment.codes[start : stop + 1]]
+    return [segment.codes[at].tobytes() for segment, at in (_found(view, slot) for slot in slots)]
+
+
+def _found(view: View, slot: int) -> tuple[Segment, int]:
+    found = view.find(slot)
+    if found is None:
+        raise NotInView(f"slot {slot} is not there")
+    return found
+
+
+def read_record(row: Row, view: View) -> ObjectRecord:
+    """A row's record, codes joined in."""
+    return ObjectRecord.FromString(row.join(read_codes(row, view)))
+
+
+def read_entry(row: Row, view: View) -> Entry:
+    """A row as an entry of the index."""
+    return Entry(read_record(row, view), row.offset, row.order, view.partition, row.logged_at)

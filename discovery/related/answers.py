@@ -164,7 +164,8 @@ class RelatedPins:
         now_ms, limit = self._clock.now_ms(), self._candidates
         while True:
             try:
-                self._together.refresh()
+                if not known:
+                    self._together.refresh()
                 kept = self._together.candidates(query.pin_id, now_ms, limit)
             except DotstreamError as error:
                 log.warning("co-occurrence cannot be asked: %s", error)

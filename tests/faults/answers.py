@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from discovery.client import Client
 from discovery.errors import Problem
@@ -14,6 +15,8 @@ from tests.faults.oracle import GENERATION, PARTITIONS
 from tests.faults.stack import RunningStack
 
 LIMIT_S = 60.0
+CROWD = 12
+"""More than the API has threads for questions to Triton."""
 EVERY_RESULT = 10_000
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 GONE = {"deleted-pin", "unknown-pin"}
@@ -70,6 +73,26 @@ def assert_in_no_answer(stack: RunningStack, pins: Sequence[str], picture: bytes
             answer = api.search_picture(picture, box=box, k=100)
             assert not set(pins) & {hit.pin_id for hit in answer.results}
     assert not set(pins) & pins_listed(stack)
+
+
+def assert_answers_without_triton(stack: RunningStack) -> None:
+    """While Triton hangs: what needs it is refused by name, and what does not is answered beside that."""
+    with asked(stack) as api:
+        pin = next(card.pin for card in api.pins(200).pins if card.pin.objects)
+
+        def by_box(n: int) -> str:
+            try:
+                api.search_pin(pin.pin_id, box=(0.0, 0.0, 0.5 + n / 100, 0.5))
+            except Problem as problem:
+                return problem.slug
+            return "answered"
+
+        with ThreadPoolExecutor(CROWD) as pool:
+            waiting = [pool.submit(by_box, n) for n in range(CROWD)]
+            for item in pin.objects:
+                assert not api.search_pin(pin.pin_id, object_index=item.index).query.inference
+            assert api.pin(pin.pin_id).pin_id == pin.pin_id
+            assert {one.result() for one in waiting} <= {"too-slow", "busy", "unavailable"}
 
 
 def asked(stack: RunningStack) -> Client:

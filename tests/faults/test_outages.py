@@ -14,6 +14,7 @@ import pytest
 
 from ops.local import kafka, triton
 from ops.local.triton import TritonEnvironment
+from tests.faults.answers import assert_answers_without_triton
 from tests.faults.ledger import Ledger
 from tests.faults.oracle import VISION, check_index, check_log, publish, settle
 from tests.faults.processes import CpuMeter, alive
@@ -110,6 +111,7 @@ def test_triton_hangs(running: Running, servers: Servers) -> None:
     try:
         publish(stack, running.ledger, EVENTS)
         stack.until("vision says that it waits", lambda: stack.metric("vision", "dotstream_paused"), 60)
+        assert_answers_without_triton(stack)
         check_quiet(stack, AWAY_S / 2)
     finally:
         for process in everyone:

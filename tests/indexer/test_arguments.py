@@ -220,6 +220,7 @@ def test_a_null_under_a_key_that_is_no_text_is_poison(shard: Shard) -> None:
     "ask",
     [
         lambda shard: shard.apply([]),
+        lambda shard: shard.search(Query(bytes(8), 1)),
         lambda shard: shard.pin("pin-0"),
         lambda shard: shard.pins_with(bytes(32)),
         lambda shard: shard.document_frequency(["oak"]),

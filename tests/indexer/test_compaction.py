@@ -210,7 +210,7 @@ def test_a_delete_reaches_a_query_that_looks_at_replaced_segments(tmp_path: Path
     feed(shard, log)
     shard.sync()
     reader.refresh()
-    (version,) = reader._version
+    (version,) = reader._versions.now
     settle(shard)
     (nearest_one, *_) = shard.search(Query(bytes(8), 1)).hits
     entry = shard._catalogue.rows([nearest_one.pin_id])[0]

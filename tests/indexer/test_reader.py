@@ -2,77 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from dotstream.clock import Clock, ManualClock
-from dotstream.errors import Retryable
-from indexer.answers import Find, Query
+from dotstream.clock import ManualClock
 from indexer.arbitration import Logged
-from indexer.asks import Ask
-from indexer.crew import Crew
-from indexer.errors import Damaged, ForeignFormat, LeaseExpired, LockHeld, SearchTimeout
+from indexer.errors import Closed, Damaged, ForeignFormat, LeaseExpired, LockHeld, SearchTimeout
 from indexer.folder import CURRENT
 from indexer.follower import Follower
 from indexer.leases import LeaseFile, read_leases
 from indexer.partition import partition_of
-from indexer.reader import _TRIES, IndexReader, IndexSize
-from indexer.records_pb2 import ObjectRecord
-from indexer.search import Candidates, nearest
-from indexer.shard import Shard
-from indexer.view import View
-from tests.support.index_oracle import GENERATION, Oracle, dead, live, open_shard, random_log
-
-PARTITIONS = 3
-LEASE_S = 10.0
-
-
-class Index:
-    """Writers of all partitions, made when they are first written to, and a reader."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / GENERATION
-        self.clock = ManualClock()
-        self.shards: dict[int, Shard] = {}
-        self.oracle = Oracle()
-        self.readers: list[IndexReader] = []
-        self.offsets = dict.fromkeys(range(PARTITIONS), -1)
-
-    def reader(self, name: str = "reader", clock: Clock | None = None, find: Find = nearest) -> IndexReader:
-        made = IndexReader(self.folder, PARTITIONS, clock=clock or self.clock, lease_s=LEASE_S, name=name, find=find)
-        self.readers.append(made)
-        return made
-
-    def shard(self, partition: int, **more: object) -> Shard:
-        if partition not in self.shards:
-            home = self.folder / str(partition)
-            self.shards[partition] = open_shard(home, clock=self.clock, partition=partition, **more)
-        return self.shards[partition]
-
-    def put(self, record: ObjectRecord) -> int:
-        """Applies a record in its partition; returns its offset."""
-        key = record.pin_id.encode()
-        partition = partition_of(key, PARTITIONS)
-        self.offsets[partition] += 1
-        logged = Logged(self.offsets[partition], key, record, 0)
-        self.shard(partition).apply([logged])
-        self.oracle.apply([logged])
-        return logged.offset
-
-    def sync(self) -> None:
-        for shard in self.shards.values():
-            shard.sync()
-
-    def close(self) -> None:
-        for reader in self.readers:
-            reader.close()
-        for shard in self.shards.values():
-            shard.close()
+from indexer.reader import IndexReader, IndexSize
+from tests.support.index_oracle import GENERATION, dead, live, open_shard, random_log
+from tests.support.whole_index import LEASE_S, PARTITIONS, Index
 
 
 @pytest.fixture
@@ -373,11 +318,12 @@ def test_a_closed_reader_refuses(index: Index) -> None:
     reader.refresh()
     reader.close()
     index.readers.remove(reader)
-    with pytest.raises(Retryable):
-        reader.pin("a")
+    for ask in (lambda: reader.pin("a"), lambda: reader.search(bytes(8), 1), reader.refresh, reader.keep):
+        with pytest.raises(Closed, match="open it again"):
+            ask()
 
 
-# A writer that dies, and many askers at once.
+# A writer that dies.
 
 
 @pytest.mark.parametrize("step", ["codes written", "batch written", "deaths stored", "page published"])
@@ -409,111 +355,3 @@ def test_a_writer_dies_inside_a_commit_under_a_reader(index: Index, step: str) -
     reader.refresh()
     committed = 1 if step == "codes written" else 2
     assert {hit.record.version for hit in reader.search(bytes(8), 9).hits} == {committed}
-
-
-def coded(pin_id: str, code: bytes, version: int = 1) -> ObjectRecord:
-    """A pin without objects whose picture has this code."""
-    record = live(pin_id, version, objects=0)
-    record.codes[0].bits = code
-    return record
-
-
-class Churning:
-    """A search beside which something happens each time, after the codes were looked at."""
-
-    def __init__(self, meanwhile: Callable[[int], object]) -> None:
-        self._meanwhile = meanwhile
-        self.asked: list[int] = []
-
-    def __call__(
-        self, views: Sequence[View], asks: Sequence[Ask], *, crew: Crew, checkpoint: Callable[[], None]
-    ) -> list[list[Candidates]]:
-        found = nearest(views, asks, crew=crew, checkpoint=checkpoint)
-        self.asked.append(len(asks))
-        self._meanwhile(len(self.asked))
-        return found
-
-
-def test_a_pin_that_changes_during_every_try_is_found_and_only_its_queries_are_asked_again(index: Index) -> None:
-    code, others = bytes(8), [bytes([255 - n] * 8) for n in range(5)]
-    index.put(coded("busy", code))
-    for n, other in enumerate(others):
-        index.put(coded(f"calm-{n}", other))
-    find = Churning(lambda times: index.put(coded("busy", code, times + 1)))
-    reader = index.reader(find=find)
-    reader.refresh()
-    results = reader.search_many([Query(each, 1) for each in (*others, code)])
-    assert [result.hits[0].pin_id for result in results] == [*(f"calm-{n}" for n in range(5)), "busy"]
-    busy = results[-1]
-    assert (busy.hits[0].distance, busy.hits[0].record.version) == (0, len(find.asked))
-    assert busy.watermark == index.reader("other").refresh() | {
-        partition_of(b"busy", PARTITIONS): index.offsets[partition_of(b"busy", PARTITIONS)] - 1
-    }
-    assert set(find.asked[1:]) == {1}
-
-
-def test_a_pin_that_is_deleted_during_the_last_try_is_not_found(index: Index) -> None:
-    def meanwhile(times: int) -> None:
-        if times < tries:
-            index.put(coded("goes", bytes(8), times + 1))
-        elif times == tries:
-            index.put(dead("goes", times + 1))
-
-    tries = _TRIES + 1
-    index.put(coded("goes", bytes(8)))
-    index.put(coded("stays", bytes([1] * 8)))
-    find = Churning(meanwhile)
-    reader = index.reader(find=find)
-    reader.refresh()
-    assert [hit.pin_id for hit in reader.search(bytes(8), 1).hits] == ["stays"]
-    assert len(find.asked) > tries
-
-
-@pytest.mark.parametrize("tries", [8, 0])
-def test_searches_in_threads_while_data_comes_in(index: Index, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every result of every thread is that of the versions that its watermark names, also where none of the tries
-    beside the refreshing threads is left; only pins that were deleted since are not in it.
-    """
-    monkeypatch.setattr("indexer.reader._TRIES", tries)
-    log = [logged for logged in random_log(Random(23), 400, pins=60) if logged.record is not None]
-    homes = [partition_of(logged.key, PARTITIONS) for logged in log]
-    for partition in range(PARTITIONS):
-        index.shard(partition)
-    reader = index.reader()
-    reader.refresh()
-    done = threading.Event()
-
-    def ask(seed: int) -> list[tuple[bytes, dict[int, int], list[tuple[int, str, int | None]]]]:
-        random = Random(seed)
-        seen: list[tuple[bytes, dict[int, int], list[tuple[int, str, int | None]]]] = []
-        while not done.is_set() or not seen:
-            query = random.randbytes(8)
-            if random.random() < 0.5:
-                reader.refresh()
-            result = reader.search(query, 6)
-            found = [(hit.distance, hit.pin_id, hit.object_index) for hit in result.hits]
-            seen.append((query, result.watermark, found))
-        return seen
-
-    with ThreadPoolExecutor(3) as pool:
-        asking = [pool.submit(ask, seed) for seed in range(3)]
-        try:
-            for logged in log:
-                assert logged.record is not None
-                index.put(logged.record)
-        finally:
-            done.set()
-        results = [one for future in asking for one in future.result(timeout=60)]
-    assert len(results) >= 3
-    for query, watermark, found in results:
-        oracle = Oracle()
-        counted = dict.fromkeys(range(PARTITIONS), -1)
-        deleted: set[str] = set()
-        for logged, home in zip(log, homes, strict=True):
-            counted[home] += 1
-            if counted[home] <= watermark[home]:
-                oracle.apply([logged])
-            elif logged.record is not None and logged.record.deleted:
-                deleted.add(logged.key.decode())
-        every = oracle.nearest(query, len(log) * 10)
-        assert found == [one for one in every if one in found or one[1] not in deleted][:6]

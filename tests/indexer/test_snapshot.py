@@ -93,6 +93,7 @@ def test_damaged_codes_are_not_copied(tmp_path: Path) -> None:
     flip(sealed, ALIGN + 3, 2)
     with pytest.raises(Damaged, match=r"partition 0 is not copied.*block 0.*index repair"):
         snapshot_of(tmp_path / "g1" / "0", tmp_path / "snapshot")
+    assert not (tmp_path / "snapshot").exists(), "nothing is in the way of the next try"
 
 
 def test_a_writer_that_died_inside_a_commit_is_copied_and_checked_as_committed(tmp_path: Path) -> None:
